@@ -1,0 +1,111 @@
+# transcribe: recordings become rows
+#
+#   make && make install      the library and its two programs
+#   make unit                 unit tests, without a server (run with prove)
+#   make installcheck         all tests, on throwaway servers of their own
+#   make format               PostgreSQL's style, as far as clang-format goes
+
+EXTENSION = transcribe
+DATA = transcribe--1.0.sql
+MODULE_big = transcribe
+
+OBJS = \
+	src/transcribe.o \
+	src/shared/extension.o \
+	src/shared/server.o \
+	src/shared/state.o \
+	src/shared/statement.o \
+	src/session/control.o \
+	src/session/enqueue.o \
+	src/session/identity.o \
+	src/session/options.o \
+	src/session/path.o \
+	src/session/progress.o \
+	src/session/tables.o \
+	src/session/validator.o \
+	src/session/wake.o \
+	src/launcher/launcher.o \
+	src/worker/agent.o \
+	src/worker/endpoint.o \
+	src/worker/failure.o \
+	src/worker/job.o \
+	src/worker/limits.o \
+	src/worker/queue.o \
+	src/worker/request.o \
+	src/worker/response.o \
+	src/worker/save.o \
+	src/worker/settings.o \
+	src/worker/timeline.o \
+	src/worker/utf8.o \
+	src/worker/worker.o \
+	src/wire/wire.o
+
+# The programs run beside the server, not in it: plain C, no PostgreSQL.
+PROGRAMS = transcribe_agent transcribe_media
+AGENT_SRCS = $(wildcard $(srcdir)/src/agent/*.c) $(srcdir)/src/wire/wire.c
+MEDIA_SRCS = $(wildcard $(srcdir)/src/media/*.c) $(srcdir)/src/wire/wire.c
+HEADERS = $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
+
+MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccomp
+
+EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin
+
+REGRESS = extension servers enqueue results rights
+REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=$(srcdir)/test/transcribe.conf
+ISOLATION = enqueue_same_recording cancel_waits_for_nobody
+ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso \
+	--temp-instance=tmp_check_iso/instance --temp-config=$(srcdir)/test/transcribe.conf
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+PROVE_FLAGS = -I $(CURDIR)/test/perl
+
+# No bitcode: nothing of ours is worth inlining into a query.
+override with_llvm = no
+
+PG_CPPFLAGS = -I$(srcdir)/src -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+# Only what PostgreSQL looks up is visible to the rest of the process.
+SHLIB_LINK = -Wl,--version-script=$(srcdir)/src/transcribe.map
+
+PG_CONFIG ?= pg_config
+srcdir ?= .
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+all: $(PROGRAMS)
+
+PROGRAM_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wmissing-prototypes \
+	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
+	-I$(srcdir)/src $(COPT)
+
+transcribe_agent: $(AGENT_SRCS) $(HEADERS)
+	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags libcurl) $(AGENT_SRCS) \
+		-o $@ $(shell pkg-config --libs libcurl)
+
+transcribe_media: $(MEDIA_SRCS) $(HEADERS)
+	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags $(MEDIA_LIBS)) $(MEDIA_SRCS) \
+		-o $@ $(shell pkg-config --libs $(MEDIA_LIBS)) -lm
+
+install: install-programs
+install-programs: $(PROGRAMS) installdirs
+	$(INSTALL_PROGRAM) $(PROGRAMS) '$(DESTDIR)$(pkglibdir)/'
+
+uninstall: uninstall-programs
+uninstall-programs:
+	rm -f $(addprefix '$(DESTDIR)$(pkglibdir)'/, $(PROGRAMS))
+
+$(OBJS): $(HEADERS)
+
+# Unit tests: test/unit/test_X.c names the sources that it needs in a first
+# line "sources: ..."; backend-free code is built as a frontend.
+UNIT_TESTS = $(patsubst $(srcdir)/test/unit/%.c,test/unit/bin/%,$(wildcard $(srcdir)/test/unit/test_*.c))
+unit: $(UNIT_TESTS)
+test/unit/bin/%: $(srcdir)/test/unit/%.c $(HEADERS) $(wildcard $(srcdir)/src/*/*.c) $(srcdir)/test/unit/tap.h
+	@mkdir -p test/unit/bin
+	$(CC) -std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -fsanitize=address,undefined \
+		-fno-sanitize-recover=undefined -I$(srcdir)/src -I$(srcdir)/test/unit $(COPT) \
+		$< $(addprefix $(srcdir)/,$(shell sed -n 's/^ \* sources: //p' $<)) -o $@ -lm
+
+format:
+	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
+
+.PHONY: unit format install-programs uninstall-programs

@@ -1,0 +1,75 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Every difference between the PostgreSQL versions we build on, 15 to 18.
+ *
+ * Code elsewhere is written against the newest spelling; older versions get
+ * it from here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_COMPAT_H
+#define TRANSCRIBE_COMPAT_H
+
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_foreign_server.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+#if PG_VERSION_NUM >= 170000
+#include "utils/resowner.h"
+#endif
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/* 16: one function for all kinds of objects */
+#if PG_VERSION_NUM < 160000
+#define transcribe_server_usage(server, role) \
+	pg_foreign_server_aclcheck(server, role, ACL_USAGE)
+#define transcribe_owns_table(table, role) pg_class_ownercheck(table, role)
+#else
+#define transcribe_server_usage(server, role) \
+	object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE)
+#define transcribe_owns_table(table, role) \
+	object_ownercheck(RelationRelationId, table, role)
+#endif
+
+/* 17: a wait-event set belongs to a resource owner; NULL: to the session */
+#if PG_VERSION_NUM < 170000
+#define transcribe_create_wait_event_set(nevents) \
+	CreateWaitEventSet(TopMemoryContext, nevents)
+#else
+#define transcribe_create_wait_event_set(nevents) \
+	CreateWaitEventSet(NULL, nevents)
+#endif
+
+/* 17: extensions name their wait events; before, all are "Extension" */
+#if PG_VERSION_NUM < 170000
+#define transcribe_wait_event(name) PG_WAIT_EXTENSION
+#else
+#define transcribe_wait_event(name) WaitEventExtensionNew(name)
+#endif
+
+/* 17: the JSON lexer is given, or makes, its state */
+#if PG_VERSION_NUM < 170000
+#define transcribe_json_lexer(json, len, encoding) \
+	makeJsonLexContextCstringLen(json, len, encoding, true)
+#else
+#define transcribe_json_lexer(json, len, encoding) \
+	makeJsonLexContextCstringLen(NULL, json, len, encoding, true)
+#endif
+
+/* 16: actions of the JSON parser return a verdict */
+#if PG_VERSION_NUM < 160000
+typedef void TranscribeJsonAction;
+#define TRANSCRIBE_JSON_OK
+#else
+typedef JsonParseErrorType TranscribeJsonAction;
+#define TRANSCRIBE_JSON_OK JSON_SUCCESS
+#endif
+
+#endif							/* TRANSCRIBE_COMPAT_H */

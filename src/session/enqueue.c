@@ -1,0 +1,198 @@
+/*-------------------------------------------------------------------------
+ *
+ * enqueue.c
+ *	  transcribe_enqueue: a recording goes into the queue.
+ *
+ * Runs in the caller's backend: checks as the caller, one INSERT as the
+ * tables' owner, and a wake-up at commit.  Everything the job depends on is
+ * frozen into its row, because the worker sees nothing of this session.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "access/xlog.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "session/identity.h"
+#include "session/options.h"
+#include "session/path.h"
+#include "session/tables.h"
+#include "session/wake.h"
+#include "shared/server.h"
+#include "transcribe.h"
+
+PG_FUNCTION_INFO_V1(transcribe_enqueue);
+PG_FUNCTION_INFO_V1(transcribe_enqueue_uuid);
+PG_FUNCTION_INFO_V1(transcribe_enqueue_bigint);
+
+/* Longest session_id, in bytes: it must fit into an index entry. */
+#define MAX_SESSION_ID	1024
+
+/*
+ * How often a job may vanish between our failed INSERT and our look at it,
+ * before we say so: it would have to end just then, each time.
+ */
+#define MAX_TRIES		10
+
+static Statement insert_job = {
+	"INSERT INTO %1$s.transcribe_jobs (session_id, path, server, owner, "
+	"priority, run_at, options, max_attempts, home) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, %1$s.transcribe_home()) "
+	"ON CONFLICT DO NOTHING RETURNING id",
+	8, {TEXTOID, TEXTOID, TEXTOID, NAMEOID, INT4OID, TIMESTAMPTZOID, JSONBOID, INT4OID}
+};
+
+static Statement find_active = {
+	"SELECT id FROM %1$s.transcribe_jobs j "
+	"WHERE j.session_id OPERATOR(pg_catalog.=) $1 "
+	"AND j.path OPERATOR(pg_catalog.=) $2 "
+	"AND j.owner OPERATOR(pg_catalog.=) $3 "
+	"AND j.status OPERATOR(pg_catalog.=) ANY "
+	TABLES_ACTIVE,
+	3, {TEXTOID, TEXTOID, NAMEOID}
+};
+
+/* The id that the last statement returned, or 0. */
+static int64
+returned_id(void)
+{
+	bool		isnull;
+
+	if (SPI_processed == 0)
+		return 0;
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * Insert the job, or find the active one of the same owner, session and
+ * path that keeps it out.
+ */
+static int64
+insert_or_find(FunctionCallInfo fcinfo, Datum *values)
+{
+	TablesScope scope;
+	int64		id = 0;
+
+	tables_begin(&scope, fcinfo);
+	for (int try = 0; id == 0 && try < MAX_TRIES; try++)
+	{
+		tables_execute(&scope, &insert_job, values, NULL);
+		id = returned_id();
+		if (id == 0)
+		{
+			Datum		key[3] = {values[0], values[1], values[3]};
+
+			tables_execute(&scope, &find_active, key, NULL);
+			id = returned_id();
+		}
+	}
+	tables_end(&scope);
+	if (id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not enqueue because of concurrent activity on the same recording"),
+				 errhint("Try again.")));
+	return id;
+}
+
+/* An argument that must be there. */
+static void
+require_argument(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+/*
+ * The common body: session_id has become text, the other arguments are as
+ * in SQL.  NULL stands for the default of each that has one.
+ */
+static Datum
+enqueue(FunctionCallInfo fcinfo, text *session_id)
+{
+	Oid			caller = GetUserId();
+	char	   *path;
+	char	   *server;
+	Jsonb	   *options;
+	NameData	owner;
+	TranscribeServer config;
+	Datum		values[8];
+	int64		id;
+
+	PreventCommandDuringRecovery("transcribe_enqueue()");
+	PreventCommandIfReadOnly("transcribe_enqueue()");
+	require_argument(fcinfo, 1, "path");
+
+	if (VARSIZE_ANY_EXHDR(session_id) > MAX_SESSION_ID)
+		ereport(ERROR,
+				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+				 errmsg("session_id is too long"),
+				 errdetail("It has %zu bytes; at most %d are stored.",
+						   (Size) VARSIZE_ANY_EXHDR(session_id), MAX_SESSION_ID)));
+
+	path = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	server = PG_ARGISNULL(2) ? transcribe_server :
+		text_to_cstring(PG_GETARG_TEXT_PP(2));
+	options = PG_ARGISNULL(5) ?
+		DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) :
+		PG_GETARG_JSONB_P(5);
+
+	options_check(options);
+	server_check_usage(server, caller, &config);
+	path_check(path, caller);
+	(void) identity_check_preload("The job is stored, but no worker takes it.");
+
+	namestrcpy(&owner, GetUserNameFromId(caller, false));
+	values[0] = PointerGetDatum(session_id);
+	values[1] = CStringGetTextDatum(path);
+	values[2] = CStringGetTextDatum(server);
+	values[3] = NameGetDatum(&owner);
+	values[4] = PG_ARGISNULL(3) ? Int32GetDatum(0) : PG_GETARG_DATUM(3);
+	values[5] = PG_ARGISNULL(4) ?
+		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()) :
+		PG_GETARG_DATUM(4);
+	values[6] = JsonbPGetDatum(options);
+	values[7] = Int32GetDatum(config.max_attempts);
+	id = insert_or_find(fcinfo, values);
+
+	wake_at_commit();
+	PG_RETURN_INT64(id);
+}
+
+/* SQL: transcribe_enqueue(session_id text, ...) */
+Datum
+transcribe_enqueue(PG_FUNCTION_ARGS)
+{
+	require_argument(fcinfo, 0, "session_id");
+	return enqueue(fcinfo, PG_GETARG_TEXT_PP(0));
+}
+
+/* SQL: transcribe_enqueue(session_id uuid, ...) */
+Datum
+transcribe_enqueue_uuid(PG_FUNCTION_ARGS)
+{
+	require_argument(fcinfo, 0, "session_id");
+	return enqueue(fcinfo,
+				   cstring_to_text(DatumGetCString(DirectFunctionCall1(uuid_out,
+																	   PG_GETARG_DATUM(0)))));
+}
+
+/* SQL: transcribe_enqueue(session_id bigint, ...) */
+Datum
+transcribe_enqueue_bigint(PG_FUNCTION_ARGS)
+{
+	require_argument(fcinfo, 0, "session_id");
+	return enqueue(fcinfo,
+				   cstring_to_text(psprintf(INT64_FORMAT, PG_GETARG_INT64(0))));
+}

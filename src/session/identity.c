@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * identity.c
+ *	  SQL functions that say who and where we are.
+ *
+ * Run in the caller's backend, and in the worker through SQL.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "session/identity.h"
+#include "shared/state.h"
+
+PG_FUNCTION_INFO_V1(transcribe_preload_check);
+PG_FUNCTION_INFO_V1(transcribe_home);
+PG_FUNCTION_INFO_V1(transcribe_is_live);
+
+/*
+ * Warn, with the line to set, if the library was not preloaded.  Returns
+ * whether it was.  what says what comes of it.
+ */
+bool
+identity_check_preload(const char *what)
+{
+	const char *present;
+
+	if (transcribe_state() != NULL)
+		return true;
+
+	present = GetConfigOption("shared_preload_libraries", true, false);
+	ereport(WARNING,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("transcribe is not loaded via shared_preload_libraries"),
+			 errdetail_internal("%s", what),
+			 errhint("Run ALTER SYSTEM SET shared_preload_libraries = %s%s%s; and restart the server.",
+					 present != NULL ? present : "",
+					 present != NULL && present[0] != '\0' ? ", " : "",
+					 "transcribe")));
+	return false;
+}
+
+/* SQL: whether the server has loaded us at its start. */
+Datum
+transcribe_preload_check(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(identity_check_preload("Jobs can be enqueued, but no worker takes them."));
+}
+
+/*
+ * SQL: identity of this database in this cluster.  A restored dump has
+ * another system identifier, a template copy another database OID; a
+ * failover or an upgrade in place keeps both, or is adopted by hand.
+ */
+Datum
+transcribe_home(PG_FUNCTION_ARGS)
+{
+	struct
+	{
+		uint64		system;
+		uint64		database;
+	}			home;
+
+	home.system = GetSystemIdentifier();
+	home.database = MyDatabaseId;
+	PG_RETURN_INT64((int64) hash_bytes_extended((unsigned char *) &home,
+												sizeof(home), 0));
+}
+
+/* SQL: whether the worker of this incarnation is running. */
+Datum
+transcribe_is_live(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(transcribe_state() != NULL &&
+				   state_is_live(PG_GETARG_INT64(0)));
+}

@@ -1,0 +1,92 @@
+/*-------------------------------------------------------------------------
+ *
+ * options.c
+ *	  Checking the options that transcribe_enqueue is given for a job.
+ *
+ * Runs in the caller's backend.  What passes here is frozen into the job's
+ * row and read again by worker/request.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "session/options.h"
+
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+typedef struct JobOption
+{
+	const char *name;
+	enum jbvType type;
+	const char *form;			/* what it must be */
+} JobOption;
+
+static const JobOption job_options[] = {
+	{"language", jbvString, "a string"},
+	{"prompt", jbvString, "a string"},
+	{"temperature", jbvNumeric, "a number from 0 to 1"},
+	{"model", jbvString, "a string"},
+	{"words", jbvBool, "true or false"},
+	{"translate", jbvBool, "true or false"},
+};
+
+#define OPTIONS_HINT \
+	errhint("Valid options are: language (string), prompt (string), temperature (number from 0 to 1), model (string), words (boolean), translate (boolean).")
+
+static void
+check_option(const char *name, JsonbValue *value)
+{
+	for (size_t i = 0; i < lengthof(job_options); i++)
+	{
+		const JobOption *option = &job_options[i];
+		bool		good = value->type == option->type;
+
+		if (strcmp(name, option->name) != 0)
+			continue;
+		if (good && value->type == jbvNumeric)
+		{
+			double		number = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+																	NumericGetDatum(value->val.numeric)));
+
+			good = number >= 0 && number <= 1;
+		}
+		if (good && value->type == jbvString)
+			good = value->val.string.len > 0;
+		if (!good)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid value for option \"%s\"", name),
+					 errdetail("It must be %s.", option->form),
+					 OPTIONS_HINT));
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid option \"%s\"", name),
+			 OPTIONS_HINT));
+}
+
+/* Raise an error unless options is an object of valid options. */
+void
+options_check(Jsonb *options)
+{
+	JsonbIterator *it;
+	JsonbValue	key;
+	JsonbValue	value;
+	JsonbIteratorToken token;
+
+	if (!JB_ROOT_IS_OBJECT(options))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("options must be a JSON object"),
+				 OPTIONS_HINT));
+
+	it = JsonbIteratorInit(&options->root);
+	(void) JsonbIteratorNext(&it, &key, false);
+	while ((token = JsonbIteratorNext(&it, &key, true)) == WJB_KEY)
+	{
+		char	   *name = pnstrdup(key.val.string.val, key.val.string.len);
+
+		(void) JsonbIteratorNext(&it, &value, true);
+		check_option(name, &value);
+	}
+}

@@ -1,0 +1,112 @@
+/*-------------------------------------------------------------------------
+ *
+ * wake.c
+ *	  Waking the database's worker when this transaction commits.
+ *
+ * Runs in the caller's backend.  What may fail happens in wake_at_commit(),
+ * inside the transaction; the commit callback itself touches only atomics
+ * and a latch, because an error after the commit record is a PANIC.  A
+ * subtransaction that rolls back leaves at most a wake-up for nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+
+#include "session/wake.h"
+#include "shared/state.h"
+
+/* Asked for by this transaction. */
+static bool wake_wanted = false;
+
+/* This database's slot, or -1 where all were taken. */
+static int	wake_slot = -1;
+
+/*
+ * Flag the database and wake who serves it: its worker, else the launcher.
+ * A worker that leaves at this moment hands the flag over, because its exit
+ * wakes the launcher after it has taken its latch out of the slot.
+ */
+static void
+wake_now(TranscribeState *state)
+{
+	StateDatabase *db = wake_slot >= 0 ? &state->databases[wake_slot] : NULL;
+
+	if (db != NULL && db->dbid == MyDatabaseId)
+	{
+		pg_atomic_write_u32(&db->pending, 1);
+		pg_memory_barrier();
+		if (pg_atomic_read_u64(&db->worker) != 0)
+		{
+			state_wake(&db->worker);
+			return;
+		}
+	}
+	else
+		pg_atomic_write_u32(&state->visit_all, 1);
+	pg_memory_barrier();
+	state_wake(&state->launcher);
+}
+
+/* End of a transaction: wake after commit, forget otherwise. */
+static void
+wake_callback(XactEvent event, void *arg)
+{
+	TranscribeState *state = transcribe_state();
+
+	if (!wake_wanted || state == NULL)
+		return;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			wake_wanted = false;
+			wake_now(state);
+			break;
+		case XACT_EVENT_PREPARE:
+
+			/*
+			 * COMMIT PREPARED may come from any session and calls nobody of
+			 * us, so the launcher looks in from time to time.
+			 */
+			wake_wanted = false;
+			if (wake_slot >= 0 &&
+				state->databases[wake_slot].dbid == MyDatabaseId)
+				pg_atomic_write_u32(&state->databases[wake_slot].doubtful, 1);
+			else
+				pg_atomic_write_u32(&state->visit_all, 1);
+			state_wake(&state->launcher);
+			break;
+		case XACT_EVENT_ABORT:
+			wake_wanted = false;
+			break;
+		default:
+			break;
+	}
+}
+
+/* Called once in each process that loads the library. */
+void
+wake_init(void)
+{
+	RegisterXactCallback(wake_callback, NULL);
+}
+
+/* Have the worker look at this database's queue once we have committed. */
+void
+wake_at_commit(void)
+{
+	TranscribeState *state = transcribe_state();
+
+	if (state == NULL || wake_wanted)
+		return;
+	if (wake_slot < 0 || state->databases[wake_slot].dbid != MyDatabaseId)
+	{
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		wake_slot = state_find_database(MyDatabaseId, true);
+		LWLockRelease(state->lock);
+	}
+	wake_wanted = true;
+}

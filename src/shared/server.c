@@ -1,0 +1,372 @@
+/*-------------------------------------------------------------------------
+ *
+ * server.c
+ *	  The options of Whisper servers: one table, checked and read by it.
+ *
+ * Runs in backends (the validator, and transcribe_enqueue) and in workers,
+ * inside a transaction.  Options of servers are public (any role may read
+ * pg_foreign_server), so whatever is secret belongs to a user mapping.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "shared/server.h"
+
+#include <limits.h>
+
+#include "access/reloptions.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_foreign_server.h"
+#include "catalog/pg_foreign_table.h"
+#include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "foreign/foreign.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+
+/* What kind of value an option takes. */
+typedef enum OptionKind
+{
+	OPTION_STRING,				/* printable, not empty */
+	OPTION_URL,
+	OPTION_CHOICE,				/* one of the words in choices */
+	OPTION_TEMPERATURE,			/* a number from 0 to 1 */
+	OPTION_INTEGER,				/* from min to max */
+	OPTION_TIME,				/* milliseconds from min to max, with a unit */
+	OPTION_BYTES,				/* bytes from min to max, with a unit */
+	OPTION_SECRET,				/* printable ASCII, never shown */
+	OPTION_SECRET_FILE			/* absolute path; for superusers to set */
+} OptionKind;
+
+typedef struct Option
+{
+	const char *name;
+	Oid			catalog;		/* which kind of object takes it */
+	OptionKind	kind;
+	size_t		field;			/* of TranscribeServer */
+	const char *fallback;		/* its default, as one would write it */
+	int			min;
+	int			max;
+	const char *choices;
+} Option;
+
+#define FIELD(name) offsetof(TranscribeServer, name)
+
+/*
+ * Every option there is.  Five minutes of request_timeout are for local
+ * servers without a GPU; 25 MB is OpenAI's limit of a whole request, of which
+ * max_upload_bytes leaves some for the other fields; ten minutes of speech
+ * keep well below every known limit of length.
+ */
+static const Option options_table[] = {
+	{"url", ForeignServerRelationId, OPTION_URL, FIELD(url), NULL},
+	{"model", ForeignServerRelationId, OPTION_STRING, FIELD(model), NULL},
+	{"language", ForeignServerRelationId, OPTION_STRING, FIELD(language), NULL},
+	{"prompt", ForeignServerRelationId, OPTION_STRING, FIELD(prompt), NULL},
+	{"temperature", ForeignServerRelationId, OPTION_TEMPERATURE, FIELD(temperature), NULL},
+	{"response_format", ForeignServerRelationId, OPTION_CHOICE, FIELD(response_format),
+	"verbose_json", 0, 0, "verbose_json, json, diarized_json, text"},
+	{"audio_format", ForeignServerRelationId, OPTION_CHOICE, FIELD(audio_format),
+	"mp3", 0, 0, "mp3, flac, opus, wav"},
+	{"chunk_seconds", ForeignServerRelationId, OPTION_INTEGER, FIELD(chunk_seconds),
+	"600", 5, 3600},
+	{"max_upload_bytes", ForeignServerRelationId, OPTION_BYTES, FIELD(max_upload_bytes),
+	"24MB", 64 * 1024, 60 * 1024 * 1024},
+	{"request_interval", ForeignServerRelationId, OPTION_TIME, FIELD(request_interval),
+	"0", 0, 3600 * 1000},
+	{"max_requests", ForeignServerRelationId, OPTION_INTEGER, FIELD(max_requests),
+	"8", 0, 1000},
+	{"connect_timeout", ForeignServerRelationId, OPTION_TIME, FIELD(connect_timeout),
+	"10s", 1, 3600 * 1000},
+	{"request_timeout", ForeignServerRelationId, OPTION_TIME, FIELD(request_timeout),
+	"5min", 1, 24 * 3600 * 1000},
+	{"max_attempts", ForeignServerRelationId, OPTION_INTEGER, FIELD(max_attempts),
+	"5", 1, 1000},
+	{"retry_interval", ForeignServerRelationId, OPTION_TIME, FIELD(retry_interval),
+	"1s", 1, 3600 * 1000},
+	{"retry_max_interval", ForeignServerRelationId, OPTION_TIME, FIELD(retry_max_interval),
+	"5min", 1, 24 * 3600 * 1000},
+	{"link_local", ForeignServerRelationId, OPTION_CHOICE, FIELD(link_local),
+	"refuse", 0, 0, "refuse, allow"},
+	{"api_key", UserMappingRelationId, OPTION_SECRET, 0, NULL},
+	{"api_key_file", UserMappingRelationId, OPTION_SECRET_FILE, 0, NULL},
+};
+
+/* No control characters: a value may become a line of an HTTP header. */
+static bool
+is_printable(const char *value)
+{
+	for (const char *p = value; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < 0x20 || *p == 0x7f)
+			return false;
+	}
+	return value[0] != '\0';
+}
+
+static pg_attribute_noreturn() void
+report_value(const Option *option, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+			 errmsg("invalid value for option \"%s\"", option->name),
+			 errdetail_internal("%s", detail)));
+}
+
+/*
+ * A URL of http or https, with a host and perhaps a path.  What else a URL
+ * may carry would be shown to everybody, or sent where nobody expects it.
+ */
+static void
+check_url(const Option *option, const char *value)
+{
+	const char *rest;
+
+	if (pg_strncasecmp(value, "http://", 7) == 0)
+		rest = value + 7;
+	else if (pg_strncasecmp(value, "https://", 8) == 0)
+		rest = value + 8;
+	else
+		report_value(option, "It must begin with http:// or https://.");
+	if (rest[0] == '\0' || rest[0] == '/')
+		report_value(option, "It names no host.");
+	if (strpbrk(value, "?#") != NULL)
+		report_value(option, "It must have neither a query nor a fragment.");
+	if (memchr(rest, '@', strcspn(rest, "/")) != NULL)
+		report_value(option, "It must hold no user name or password: keys belong into a user mapping.");
+	if (strchr(value, ' ') != NULL || !is_printable(value))
+		report_value(option, "It must hold neither blanks nor control characters.");
+}
+
+/* Whether the value is one of the comma-separated words. */
+static bool
+is_choice(const char *value, const char *choices)
+{
+	size_t		len = strlen(value);
+
+	for (const char *word = choices; word != NULL; word = strchr(word, ','))
+	{
+		word += strspn(word, ", ");
+		if (strncmp(word, value, len) == 0 &&
+			(word[len] == ',' || word[len] == '\0'))
+			return len > 0;
+	}
+	return false;
+}
+
+/* An option that is a number, in milliseconds, bytes, or as it is. */
+static int
+parse_number(const Option *option, const char *value)
+{
+	int			flags = option->kind == OPTION_TIME ? GUC_UNIT_MS :
+		option->kind == OPTION_BYTES ? GUC_UNIT_BYTE : 0;
+	const char *hint = NULL;
+	int			result;
+
+	if (!parse_int(value, &result, flags, &hint))
+		report_value(option, hint != NULL ? hint :
+					 option->kind == OPTION_INTEGER ? "It must be an integer." :
+					 option->kind == OPTION_TIME ?
+					 "It must be a time such as 500ms, 10s or 5min." :
+					 "It must be a size such as 24MB.");
+	if (result < option->min || result > option->max)
+		report_value(option, psprintf("It must be from %d to %d%s.",
+									  option->min, option->max,
+									  option->kind == OPTION_TIME ? " milliseconds" :
+									  option->kind == OPTION_BYTES ? " bytes" : ""));
+	return result;
+}
+
+static void
+check_value(const Option *option, const char *value)
+{
+	char	   *end;
+	double		number;
+
+	switch (option->kind)
+	{
+		case OPTION_STRING:
+			if (!is_printable(value))
+				report_value(option, "It must not be empty, and hold no control characters.");
+			break;
+		case OPTION_URL:
+			check_url(option, value);
+			break;
+		case OPTION_CHOICE:
+			if (!is_choice(value, option->choices))
+				report_value(option, psprintf("It must be one of: %s.",
+											  option->choices));
+			break;
+		case OPTION_TEMPERATURE:
+			number = strtod(value, &end);
+			if (end == value || *end != '\0' || !(number >= 0 && number <= 1))
+				report_value(option, "It must be a number from 0 to 1.");
+			break;
+		case OPTION_INTEGER:
+		case OPTION_TIME:
+		case OPTION_BYTES:
+			(void) parse_number(option, value);
+			break;
+		case OPTION_SECRET:
+			for (const char *p = value; *p != '\0'; p++)
+			{
+				if (*p <= 0x20 || *p >= 0x7f)
+					report_value(option, "It must be printable ASCII without blanks.");
+			}
+			if (value[0] == '\0')
+				report_value(option, "It must not be empty.");
+			break;
+		case OPTION_SECRET_FILE:
+			if (!superuser())
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("permission denied to set option \"%s\"", option->name),
+						 errhint("Only superusers may name a file that holds a key.")));
+			if (!is_absolute_path(value) || !is_printable(value))
+				report_value(option, "It must be an absolute path.");
+			break;
+	}
+}
+
+/* The hint that lists what an object takes. */
+static char *
+valid_options(Oid catalog)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (size_t i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].catalog == catalog)
+			appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "",
+							 options_table[i].name);
+	}
+	return buf.data;
+}
+
+static const Option *
+find_option(const char *name, Oid catalog)
+{
+	for (size_t i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].catalog == catalog &&
+			strcmp(options_table[i].name, name) == 0)
+			return &options_table[i];
+	}
+	return NULL;
+}
+
+/* Raise an error unless all options are ones that the object takes. */
+void
+server_validate_options(List *options, Oid catalog)
+{
+	ListCell   *lc;
+	char	   *valid = valid_options(catalog);
+
+	foreach(lc, options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+		const Option *option = find_option(def->defname, catalog);
+
+		if (option == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+					 errmsg("invalid option \"%s\"", def->defname),
+					 valid[0] != '\0' ?
+					 errhint("Valid options in this context are: %s", valid) :
+					 errhint("There are no valid options in this context.")));
+		check_value(option, defGetString(def));
+	}
+}
+
+/* Store one value into its field. */
+static void
+store_value(TranscribeServer *server, const Option *option, const char *value)
+{
+	void	   *field = (char *) server + option->field;
+
+	switch (option->kind)
+	{
+		case OPTION_INTEGER:
+		case OPTION_TIME:
+		case OPTION_BYTES:
+			*(int *) field = parse_number(option, value);
+			break;
+		case OPTION_CHOICE:
+			if (option->field == FIELD(link_local))
+				*(bool *) field = strcmp(value, "allow") == 0;
+			else
+				*(char **) field = pstrdup(value);
+			break;
+		default:
+			*(char **) field = pstrdup(value);
+			break;
+	}
+}
+
+/* Read a server's options; those that are not set get their defaults. */
+void
+server_parse_options(List *options, TranscribeServer *server)
+{
+	ListCell   *lc;
+
+	memset(server, 0, sizeof(*server));
+	for (size_t i = 0; i < lengthof(options_table); i++)
+	{
+		if (options_table[i].fallback != NULL)
+			store_value(server, &options_table[i], options_table[i].fallback);
+	}
+	foreach(lc, options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+		const Option *option = find_option(def->defname, ForeignServerRelationId);
+
+		if (option != NULL)
+			store_value(server, option, defGetString(def));
+	}
+	if (server->url != NULL)
+	{
+		size_t		len = strlen(server->url);
+
+		while (len > 0 && server->url[len - 1] == '/')
+			server->url[--len] = '\0';
+	}
+}
+
+/*
+ * Find a server by name, for a role that wants to use it: it must exist, be
+ * ours, have a URL, and the role must have USAGE on it.
+ */
+void
+server_check_usage(const char *name, Oid roleid, TranscribeServer *server)
+{
+	ForeignServer *found = GetForeignServerByName(name, true);
+
+	if (found == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("server \"%s\" does not exist", name),
+				 errhint("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER transcribe OPTIONS (url '...'), or name another one in the argument \"server\" or in transcribe.server.",
+						 quote_identifier(name))));
+	if (strcmp(GetForeignDataWrapper(found->fdwid)->fdwname, "transcribe") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a server of the foreign-data wrapper \"transcribe\"",
+						name)));
+	if (transcribe_server_usage(found->serverid, roleid) != ACLCHECK_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for foreign server %s", name),
+				 errhint("Its owner can grant USAGE on it.")));
+	server_parse_options(found->options, server);
+	server->serverid = found->serverid;
+	if (server->url == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("server \"%s\" has no option \"url\"", name),
+				 errhint("Set it with ALTER SERVER %s OPTIONS (ADD url '...').",
+						 quote_identifier(name))));
+}

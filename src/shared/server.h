@@ -1,0 +1,43 @@
+/*-------------------------------------------------------------------------
+ *
+ * server.h
+ *	  Whisper servers: foreign servers of the wrapper "transcribe".
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_SERVER_H
+#define TRANSCRIBE_SERVER_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+/* The options of a server, with defaults filled in; times in milliseconds. */
+typedef struct TranscribeServer
+{
+	Oid			serverid;
+	char	   *url;			/* without a slash at its end */
+	char	   *model;			/* or NULL */
+	char	   *language;		/* or NULL: the server detects it */
+	char	   *prompt;			/* or NULL */
+	char	   *temperature;	/* or NULL: the server's default */
+	char	   *response_format;
+	char	   *audio_format;
+	int			chunk_seconds;
+	int			max_upload_bytes;
+	int			request_interval;
+	int			max_requests;	/* 0: no limit */
+	int			connect_timeout;
+	int			request_timeout;
+	int			max_attempts;
+	int			retry_interval;
+	int			retry_max_interval;
+	bool		link_local;		/* link-local addresses are allowed */
+} TranscribeServer;
+
+extern void server_validate_options(List *options, Oid catalog);
+extern void server_parse_options(List *options, TranscribeServer *server);
+extern void server_check_usage(const char *name, Oid roleid,
+							   TranscribeServer *server);
+
+#endif							/* TRANSCRIBE_SERVER_H */

@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *	  What backends, launcher and workers share: the lock manual.
+ *
+ * One block of shared memory, sized at start by transcribe.max_workers and
+ * transcribe.jobs_per_worker, and three kinds of slots in it.
+ *
+ * Database slots say which databases want a worker.  A slot is taken and
+ * freed under the lock, exclusively; its atomics may be set without it, by
+ * whoever knows the slot's number: at commit there must be no lock to wait
+ * for and no error to throw.  A slot that was given to another database in
+ * between is harmless: a spurious wake-up for it, and the number is checked
+ * against the database, with visit_all as the last resort.
+ *
+ * Worker slots say who is alive.  The launcher takes a slot, the worker
+ * attaches to it and frees it in its exit callback, each under the lock.
+ * A job's claim carries the incarnation of its worker, and the worker is in
+ * its slot before it claims: so a claim whose incarnation is in no slot is
+ * an orphan, certainly and at once.  After a crash this memory is new and
+ * all claims are orphans.
+ *
+ * Progress slots belong to a worker slot.  Their worker alone writes them;
+ * writers hold the lock exclusively, readers share it.  The lock is held for
+ * some stores only, never while anything is waited for.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_STATE_H
+#define TRANSCRIBE_STATE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#define TRANSCRIBE_MAX_WORKERS			64
+#define TRANSCRIBE_MAX_JOBS_PER_WORKER	50
+
+/*
+ * Databases that can be known at once.  56 kB; a cluster with more of them
+ * in use at the same time is served too, by visiting all after each wake-up.
+ */
+#define STATE_DATABASES					1024
+
+/* A text for people, in transcribe_progress. */
+#define STATE_MESSAGE_SIZE				128
+
+typedef struct StateDatabase
+{
+	Oid			dbid;			/* InvalidOid: free; under the lock */
+	pg_atomic_uint32 pending;	/* something was committed; set by anybody,
+								 * cleared by the worker that looks */
+	pg_atomic_uint32 doubtful;	/* a prepared transaction may hold jobs; set
+								 * at PREPARE, cleared by a worker that finds
+								 * none left */
+	pg_atomic_uint64 worker;	/* Latch * of its worker, or 0 */
+	TimestampTz next_due;		/* when the next queued job may start, or
+								 * DT_NOEND; under the lock */
+	int			failures;		/* starts since a worker last came to work;
+								 * under the lock */
+} StateDatabase;
+
+typedef struct StateProgress
+{
+	int64		job_id;			/* 0: free */
+	Oid			owner;
+	bool		transcribing;	/* else preprocessing */
+	float4		percent;
+	int			chunk;			/* saved so far */
+	int			chunks;			/* known so far */
+	TimestampTz since;			/* begin of the present step */
+	char		message[STATE_MESSAGE_SIZE];
+} StateProgress;
+
+typedef struct StateWorker
+{
+	bool		in_use;
+	int			pid;			/* 0: started, not yet attached */
+	Oid			dbid;
+	int			database;		/* number of the database slot */
+	int64		incarnation;
+	int			jobs;			/* in flight */
+	TimestampTz launched_at;
+} StateWorker;
+
+typedef struct TranscribeState
+{
+	LWLock	   *lock;
+	pg_atomic_uint64 launcher;	/* Latch * of the launcher, or 0 */
+	pg_atomic_uint32 visit_all; /* the launcher shall visit every database */
+	StateDatabase databases[STATE_DATABASES];
+	StateWorker workers[TRANSCRIBE_MAX_WORKERS];
+	StateProgress progress[FLEXIBLE_ARRAY_MEMBER];	/* jobs_per_worker each */
+} TranscribeState;
+
+extern void state_init(void);
+extern TranscribeState *transcribe_state(void);
+extern int	state_find_database(Oid dbid, bool create);
+extern void state_wake(pg_atomic_uint64 *latch);
+extern StateProgress *state_worker_progress(int worker);
+extern bool state_is_live(int64 incarnation);
+
+#endif							/* TRANSCRIBE_STATE_H */

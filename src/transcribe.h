@@ -1,0 +1,38 @@
+/*-------------------------------------------------------------------------
+ *
+ * transcribe.h
+ *	  The settings, as transcribe.c defines them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_H
+#define TRANSCRIBE_H
+
+#define TRANSCRIBE_VERSION	"1.0"
+
+/* transcribe.notify */
+typedef enum TranscribeNotify
+{
+	TRANSCRIBE_NOTIFY_OFF,
+	TRANSCRIBE_NOTIFY_FINAL,
+	TRANSCRIBE_NOTIFY_ALL
+} TranscribeNotify;
+
+extern char *transcribe_server;
+extern char *transcribe_media_directories;
+extern int	transcribe_max_workers;
+extern int	transcribe_jobs_per_worker;
+extern int	transcribe_media_processes;
+extern int	transcribe_idle_timeout;	/* seconds */
+extern int	transcribe_naptime;		/* seconds */
+extern int	transcribe_max_file_size;	/* megabytes */
+extern int	transcribe_max_duration;	/* seconds */
+extern int	transcribe_max_response;	/* kilobytes */
+extern int	transcribe_synchronous_commit;	/* a SyncCommitLevel */
+extern int	transcribe_notify;		/* a TranscribeNotify */
+
+/* The directories of transcribe.media_directories, as a List of char *. */
+struct List;
+extern struct List *transcribe_media_directory_list(void);
+
+#endif							/* TRANSCRIBE_H */

@@ -1,0 +1,699 @@
+/* transcribe--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION transcribe" to load this file. \quit
+
+-- ---------------------------------------------------------------------
+-- What this process and this database are.  In C, because the answers are
+-- in shared memory or in the control file.
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION transcribe_preload_check() RETURNS boolean
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_preload_check() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_preload_check() IS
+'whether the server has loaded transcribe at its start; warns with the line to set if it has not';
+
+CREATE FUNCTION transcribe_home() RETURNS bigint
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_home() IS
+'identity of this database in this cluster: jobs of another home stand still';
+
+CREATE FUNCTION transcribe_is_live(incarnation bigint) RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_is_live(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_is_live(bigint) IS
+'whether the worker that claimed a job under this number is running; asked per row, so that a worker that registers meanwhile counts';
+
+CREATE FUNCTION transcribe_refuse_truncate() RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_refuse_truncate() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_refuse_truncate() IS
+'refuses TRUNCATE to all but the table''s owner, because row security does not apply to it';
+
+-- ---------------------------------------------------------------------
+-- Tables
+--
+-- Nobody writes them but the functions below.  The owner of a row is a
+-- role's name, not its OID: a dump restores where the role is missing, and
+-- a reused OID shows nothing to a stranger.
+-- ---------------------------------------------------------------------
+
+CREATE TABLE transcribe_jobs (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    session_id    text NOT NULL,
+    path          text NOT NULL,
+    server        text NOT NULL,
+    owner         name NOT NULL,
+    status        text NOT NULL DEFAULT 'queued'
+                  CHECK (status IN ('queued', 'preprocessing', 'transcribing',
+                                    'completed', 'failed', 'cancelled')),
+    progress      integer NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 100),
+    priority      integer NOT NULL DEFAULT 0,
+    run_at        timestamptz NOT NULL DEFAULT now(),
+    attempts      integer NOT NULL DEFAULT 0,
+    max_attempts  integer NOT NULL DEFAULT 5 CHECK (max_attempts > 0),
+    crashes       integer NOT NULL DEFAULT 0,
+    options       jsonb NOT NULL DEFAULT '{}',
+    language      text,
+    duration_s    double precision,
+    speech_s      double precision,
+    damaged       text,
+    error         text,
+    error_code    text,
+    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at    timestamptz,
+    finished_at   timestamptz,
+    claimed_by    bigint,
+    replaced_by   bigint,
+    home          bigint NOT NULL,
+    -- One active job per owner, session and path.  A hash, because a path
+    -- may be longer than a B-tree entry.
+    CONSTRAINT transcribe_jobs_one_active
+        EXCLUDE USING hash ((owner::text || E'\n' || session_id || E'\n' || path) WITH =)
+        WHERE (status IN ('queued', 'preprocessing', 'transcribing'))
+) WITH (fillfactor = 70,
+        autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_threshold = 500);
+
+CREATE INDEX transcribe_jobs_queued ON transcribe_jobs (priority DESC, run_at, id)
+    WHERE status = 'queued';
+CREATE INDEX transcribe_jobs_due ON transcribe_jobs (run_at)
+    WHERE status = 'queued';
+CREATE INDEX transcribe_jobs_running ON transcribe_jobs (id)
+    WHERE status IN ('preprocessing', 'transcribing');
+CREATE INDEX transcribe_jobs_session ON transcribe_jobs (session_id, id);
+
+COMMENT ON TABLE transcribe_jobs IS
+'one row for each recording to transcribe: the queue and its history; written by transcribe_* functions only';
+COMMENT ON COLUMN transcribe_jobs.id IS 'the job''s number, as transcribe_enqueue returns it';
+COMMENT ON COLUMN transcribe_jobs.session_id IS 'the application''s key, as text; at most 1024 bytes';
+COMMENT ON COLUMN transcribe_jobs.path IS 'absolute path of the recording on the database server';
+COMMENT ON COLUMN transcribe_jobs.server IS 'foreign server that the job goes to';
+COMMENT ON COLUMN transcribe_jobs.owner IS 'name of the role that enqueued it, whose rights and key are used';
+COMMENT ON COLUMN transcribe_jobs.status IS 'queued, preprocessing, transcribing, completed, failed or cancelled';
+COMMENT ON COLUMN transcribe_jobs.progress IS 'percent done, by seconds of audio; moves when a chunk is saved';
+COMMENT ON COLUMN transcribe_jobs.priority IS 'larger runs first';
+COMMENT ON COLUMN transcribe_jobs.run_at IS 'not to be started before; moved forward by a retry';
+COMMENT ON COLUMN transcribe_jobs.attempts IS 'attempts that ended by the fault of the file or the server, or in success; interruptions are not counted';
+COMMENT ON COLUMN transcribe_jobs.max_attempts IS 'attempts after which the job fails for good; from the server''s max_attempts when enqueued';
+COMMENT ON COLUMN transcribe_jobs.crashes IS 'times that a worker or its agent died while the job was running; it fails at the third';
+COMMENT ON COLUMN transcribe_jobs.options IS 'the job''s own options: language, prompt, temperature, model, words, translate';
+COMMENT ON COLUMN transcribe_jobs.language IS 'as the server reported it: a name or a code';
+COMMENT ON COLUMN transcribe_jobs.duration_s IS 'seconds of the recording, as decoded';
+COMMENT ON COLUMN transcribe_jobs.speech_s IS 'seconds that were sent, after silence was removed';
+COMMENT ON COLUMN transcribe_jobs.damaged IS 'what could not be decoded of the recording; NULL when all could';
+COMMENT ON COLUMN transcribe_jobs.error IS 'why the job failed, or why the last attempt did';
+COMMENT ON COLUMN transcribe_jobs.error_code IS 'the same as a stable word; listed in the documentation';
+COMMENT ON COLUMN transcribe_jobs.created_at IS 'when it was enqueued';
+COMMENT ON COLUMN transcribe_jobs.started_at IS 'when it was first claimed by a worker';
+COMMENT ON COLUMN transcribe_jobs.finished_at IS 'when it completed, failed or was cancelled';
+COMMENT ON COLUMN transcribe_jobs.claimed_by IS 'incarnation of the worker that has it';
+COMMENT ON COLUMN transcribe_jobs.replaced_by IS 'the later job of the same owner, session and path whose result replaced this one''s';
+COMMENT ON COLUMN transcribe_jobs.home IS 'the database it was enqueued in; elsewhere it stands still until transcribe_adopt()';
+
+CREATE TABLE transcribe_chunks (
+    job_id        bigint NOT NULL,
+    chunk_no      integer NOT NULL CHECK (chunk_no >= 0),
+    owner         text NOT NULL,
+    plan          text NOT NULL,
+    start_s       double precision NOT NULL,
+    end_s         double precision NOT NULL,
+    audio_s       double precision NOT NULL,
+    spans         double precision[] NOT NULL,
+    server        text NOT NULL,
+    model         text,
+    language      text,
+    saved_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (job_id, chunk_no)
+);
+COMMENT ON TABLE transcribe_chunks IS
+'one row for each part of a recording whose answer is saved; an interrupted job sends only the others again';
+COMMENT ON COLUMN transcribe_chunks.job_id IS 'transcribe_jobs.id';
+COMMENT ON COLUMN transcribe_chunks.chunk_no IS 'position in the recording, from 0';
+COMMENT ON COLUMN transcribe_chunks.owner IS 'as in transcribe_jobs, for row security';
+COMMENT ON COLUMN transcribe_chunks.plan IS 'hash of the file''s identity and of everything the cutting depends on; another plan starts over';
+COMMENT ON COLUMN transcribe_chunks.start_s IS 'second of the recording from which the chunk accounts for it';
+COMMENT ON COLUMN transcribe_chunks.end_s IS 'second of the recording up to which it does';
+COMMENT ON COLUMN transcribe_chunks.audio_s IS 'seconds of audio in the chunk, silence removed';
+COMMENT ON COLUMN transcribe_chunks.spans IS 'start and length of each stretch of the recording in it, in seconds, flat';
+COMMENT ON COLUMN transcribe_chunks.server IS 'foreign server that answered';
+COMMENT ON COLUMN transcribe_chunks.model IS 'model that was asked for';
+COMMENT ON COLUMN transcribe_chunks.language IS 'language that the server reported';
+COMMENT ON COLUMN transcribe_chunks.saved_at IS 'when the answer was saved';
+
+CREATE TABLE transcribe_chunk_segments (
+    job_id            bigint NOT NULL,
+    chunk_no          integer NOT NULL,
+    n                 integer NOT NULL,
+    owner             text NOT NULL,
+    start_s           double precision NOT NULL,
+    end_s             double precision NOT NULL,
+    text              text NOT NULL,
+    speaker           text,
+    channel           integer,
+    avg_logprob       double precision,
+    compression_ratio double precision,
+    no_speech_prob    double precision,
+    words             jsonb,
+    PRIMARY KEY (job_id, chunk_no, n)
+);
+COMMENT ON TABLE transcribe_chunk_segments IS
+'segments as they were saved, chunk by chunk; read them through transcribe_segments or transcribe_live_segments';
+COMMENT ON COLUMN transcribe_chunk_segments.job_id IS 'transcribe_jobs.id';
+COMMENT ON COLUMN transcribe_chunk_segments.chunk_no IS 'transcribe_chunks.chunk_no';
+COMMENT ON COLUMN transcribe_chunk_segments.n IS 'position in the chunk, from 0';
+COMMENT ON COLUMN transcribe_chunk_segments.owner IS 'as in transcribe_jobs, for row security';
+COMMENT ON COLUMN transcribe_chunk_segments.start_s IS 'where it begins in the recording, in seconds';
+COMMENT ON COLUMN transcribe_chunk_segments.end_s IS 'where it ends in the recording, in seconds';
+COMMENT ON COLUMN transcribe_chunk_segments.text IS 'what was said';
+COMMENT ON COLUMN transcribe_chunk_segments.speaker IS 'the server''s label of the speaker, if it gave one';
+COMMENT ON COLUMN transcribe_chunk_segments.channel IS 'channel of the recording, where channels are transcribed apart';
+COMMENT ON COLUMN transcribe_chunk_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
+COMMENT ON COLUMN transcribe_chunk_segments.compression_ratio IS 'compression ratio of its text, if the server gave it; above 2.4 it is likely a loop';
+COMMENT ON COLUMN transcribe_chunk_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
+COMMENT ON COLUMN transcribe_chunk_segments.words IS 'array of {"word", "start", "end"} in seconds of the recording, if asked for';
+
+-- Queue and transcripts are users' data: pg_dump takes them along.
+SELECT pg_catalog.pg_extension_config_dump('transcribe_jobs', '');
+SELECT pg_catalog.pg_extension_config_dump('transcribe_jobs_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('transcribe_chunks', '');
+SELECT pg_catalog.pg_extension_config_dump('transcribe_chunk_segments', '');
+
+CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
+CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_chunks
+    FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
+CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_chunk_segments
+    FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
+
+-- A role sees the rows of every role whose rights it has.  The list of names
+-- is computed once per query, and a name that is gone raises nothing.
+ALTER TABLE transcribe_jobs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE transcribe_chunks ENABLE ROW LEVEL SECURITY;
+ALTER TABLE transcribe_chunk_segments ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY transcribe_owner ON transcribe_jobs FOR SELECT
+    USING (owner = ANY (ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles r
+                              WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
+CREATE POLICY transcribe_owner ON transcribe_chunks FOR SELECT
+    USING (owner = ANY (ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r
+                              WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
+CREATE POLICY transcribe_owner ON transcribe_chunk_segments FOR SELECT
+    USING (owner = ANY (ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r
+                              WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
+COMMENT ON POLICY transcribe_owner ON transcribe_jobs IS
+'rows of the roles whose rights the reader has';
+COMMENT ON POLICY transcribe_owner ON transcribe_chunks IS
+'rows of the roles whose rights the reader has';
+COMMENT ON POLICY transcribe_owner ON transcribe_chunk_segments IS
+'rows of the roles whose rights the reader has';
+
+GRANT SELECT ON transcribe_jobs, transcribe_chunks, transcribe_chunk_segments TO PUBLIC;
+-- pg_dump by a role that may read all rows needs the sequence as well.
+GRANT SELECT ON SEQUENCE transcribe_jobs_id_seq TO PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- Enqueueing and steering.  In C, running with the rights of the caller
+-- until they are checked, then with those of the tables' owner.
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id text, path text, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_enqueue(text, text, text, integer, timestamptz, jsonb) IS
+'queue a recording for transcription; returns the job''s id, or that of the active job of the same owner, session and path';
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id uuid, path text, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'transcribe_enqueue_uuid';
+COMMENT ON FUNCTION transcribe_enqueue(uuid, text, text, integer, timestamptz, jsonb) IS
+'queue a recording for transcription, for a session known by a uuid';
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id bigint, path text, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'transcribe_enqueue_bigint';
+COMMENT ON FUNCTION transcribe_enqueue(bigint, text, text, integer, timestamptz, jsonb) IS
+'queue a recording for transcription, for a session known by a number';
+
+CREATE FUNCTION transcribe_cancel(job_id bigint) RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_cancel(bigint) IS
+'cancel a job that is queued or running; false if it had already ended';
+
+CREATE FUNCTION transcribe_retry(job_id bigint) RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_retry(bigint) IS
+'queue a failed or cancelled job again, with its attempts set back; false if it is active or completed';
+
+CREATE FUNCTION transcribe_adopt() RETURNS bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH adopted AS (
+        UPDATE transcribe_jobs j
+        SET home = transcribe_home(),
+            status = CASE WHEN j.status IN ('preprocessing', 'transcribing')
+                          THEN 'queued' ELSE j.status END,
+            claimed_by = NULL
+        WHERE j.home <> transcribe_home()
+        RETURNING j.id)
+    SELECT count(*) FROM adopted;
+END;
+REVOKE ALL ON FUNCTION transcribe_adopt() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_adopt() IS
+'make the jobs that came with a restored dump or a copied database run here; returns how many';
+
+-- ---------------------------------------------------------------------
+-- Reading
+-- ---------------------------------------------------------------------
+
+CREATE VIEW transcribe_segments WITH (security_invoker = true) AS
+SELECT s.job_id,
+       j.session_id,
+       row_number() OVER (PARTITION BY s.job_id, j.session_id
+                          ORDER BY s.chunk_no, s.n)::integer AS segment_no,
+       s.start_s, s.end_s, s.text, s.speaker, s.channel,
+       s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
+FROM transcribe_jobs j
+JOIN transcribe_chunk_segments s ON s.job_id = j.id
+WHERE j.status = 'completed' AND j.replaced_by IS NULL;
+COMMENT ON VIEW transcribe_segments IS
+'what was said, in segments, of completed jobs; a job that was run again shows its newest result only';
+COMMENT ON COLUMN transcribe_segments.job_id IS 'transcribe_jobs.id';
+COMMENT ON COLUMN transcribe_segments.session_id IS 'the application''s key';
+COMMENT ON COLUMN transcribe_segments.segment_no IS 'position in the recording, from 1';
+COMMENT ON COLUMN transcribe_segments.start_s IS 'where it begins in the recording, in seconds';
+COMMENT ON COLUMN transcribe_segments.end_s IS 'where it ends in the recording, in seconds';
+COMMENT ON COLUMN transcribe_segments.text IS 'what was said';
+COMMENT ON COLUMN transcribe_segments.speaker IS 'the server''s label of the speaker, if it gave one';
+COMMENT ON COLUMN transcribe_segments.channel IS 'channel of the recording, where channels are transcribed apart';
+COMMENT ON COLUMN transcribe_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
+COMMENT ON COLUMN transcribe_segments.compression_ratio IS 'compression ratio of its text, if the server gave it';
+COMMENT ON COLUMN transcribe_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
+COMMENT ON COLUMN transcribe_segments.words IS 'array of {"word", "start", "end"} in seconds of the recording, if asked for';
+
+CREATE VIEW transcribe_live_segments WITH (security_invoker = true) AS
+SELECT s.job_id,
+       j.session_id,
+       j.status,
+       row_number() OVER (PARTITION BY s.job_id, j.session_id
+                          ORDER BY s.chunk_no, s.n)::integer AS segment_no,
+       s.start_s, s.end_s, s.text, s.speaker, s.channel,
+       s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
+FROM transcribe_jobs j
+JOIN transcribe_chunk_segments s ON s.job_id = j.id;
+COMMENT ON VIEW transcribe_live_segments IS
+'segments that have arrived so far, of jobs in any status; numbers may still shift';
+COMMENT ON COLUMN transcribe_live_segments.job_id IS 'transcribe_jobs.id';
+COMMENT ON COLUMN transcribe_live_segments.session_id IS 'the application''s key';
+COMMENT ON COLUMN transcribe_live_segments.status IS 'the job''s status';
+COMMENT ON COLUMN transcribe_live_segments.segment_no IS 'position among those that have arrived, from 1';
+COMMENT ON COLUMN transcribe_live_segments.start_s IS 'where it begins in the recording, in seconds';
+COMMENT ON COLUMN transcribe_live_segments.end_s IS 'where it ends in the recording, in seconds';
+COMMENT ON COLUMN transcribe_live_segments.text IS 'what was said';
+COMMENT ON COLUMN transcribe_live_segments.speaker IS 'the server''s label of the speaker, if it gave one';
+COMMENT ON COLUMN transcribe_live_segments.channel IS 'channel of the recording, where channels are transcribed apart';
+COMMENT ON COLUMN transcribe_live_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
+COMMENT ON COLUMN transcribe_live_segments.compression_ratio IS 'compression ratio of its text, if the server gave it';
+COMMENT ON COLUMN transcribe_live_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
+COMMENT ON COLUMN transcribe_live_segments.words IS 'array of {"word", "start", "end"} in seconds of the recording, if asked for';
+
+GRANT SELECT ON transcribe_segments, transcribe_live_segments TO PUBLIC;
+
+CREATE FUNCTION transcribe_job_result(job_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT jsonb_build_object(
+        'segments', COALESCE((SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+                                  'start', s.start_s, 'end', s.end_s, 'text', s.text,
+                                  'speaker', s.speaker, 'channel', s.channel,
+                                  'words', s.words))
+                              ORDER BY s.segment_no)
+                              FROM transcribe_segments s WHERE s.job_id = j.id),
+                             '[]'::jsonb),
+        'full_text', COALESCE((SELECT string_agg(s.text, ' ' ORDER BY s.segment_no)
+                               FROM transcribe_segments s WHERE s.job_id = j.id), ''),
+        'language', j.language,
+        'duration', j.duration_s)
+    FROM transcribe_jobs j
+    WHERE j.id = transcribe_job_result.job_id
+      AND j.status = 'completed' AND j.replaced_by IS NULL;
+END;
+COMMENT ON FUNCTION transcribe_job_result(bigint) IS
+'a completed job''s transcript as {"segments": [{"start", "end", "text", ...}], "full_text", "language", "duration"}; NULL if there is none';
+
+CREATE FUNCTION transcribe_result(session_id text) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT transcribe_job_result((
+        SELECT j.id FROM transcribe_jobs j
+        WHERE j.session_id = transcribe_result.session_id
+          AND j.status = 'completed' AND j.replaced_by IS NULL
+        ORDER BY j.finished_at DESC, j.id DESC
+        LIMIT 1));
+END;
+COMMENT ON FUNCTION transcribe_result(text) IS
+'transcript of the session''s job that completed last; NULL if there is none';
+
+CREATE FUNCTION transcribe_result(session_id uuid) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT transcribe_result(transcribe_result.session_id::text);
+END;
+COMMENT ON FUNCTION transcribe_result(uuid) IS
+'transcript of the session''s job that completed last; NULL if there is none';
+
+CREATE FUNCTION transcribe_result(session_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT transcribe_result(transcribe_result.session_id::text);
+END;
+COMMENT ON FUNCTION transcribe_result(bigint) IS
+'transcript of the session''s job that completed last; NULL if there is none';
+
+CREATE FUNCTION transcribe_live_progress(
+    OUT job_id bigint, OUT status text, OUT percent double precision,
+    OUT message text, OUT chunk integer, OUT chunks integer,
+    OUT since timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_live_progress() IS
+'what the workers of this database are doing with the jobs that the caller may see; read it through transcribe_progress';
+
+CREATE VIEW transcribe_progress WITH (security_invoker = true) AS
+SELECT p.job_id, j.session_id, p.status, p.percent, p.message,
+       p.chunk, p.chunks, p.since
+FROM transcribe_live_progress() p
+JOIN transcribe_jobs j ON j.id = p.job_id;
+COMMENT ON VIEW transcribe_progress IS
+'running jobs, live from shared memory; empty on a standby';
+COMMENT ON COLUMN transcribe_progress.job_id IS 'transcribe_jobs.id';
+COMMENT ON COLUMN transcribe_progress.session_id IS 'the application''s key';
+COMMENT ON COLUMN transcribe_progress.status IS 'preprocessing or transcribing';
+COMMENT ON COLUMN transcribe_progress.percent IS 'done so far, 0 to 100, by seconds of audio';
+COMMENT ON COLUMN transcribe_progress.message IS 'what is being done or waited for';
+COMMENT ON COLUMN transcribe_progress.chunk IS 'chunks saved so far';
+COMMENT ON COLUMN transcribe_progress.chunks IS 'chunks known so far; grows while the recording is being read';
+COMMENT ON COLUMN transcribe_progress.since IS 'when the present step began';
+GRANT SELECT ON transcribe_progress TO PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- Servers
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION transcribe_validator(options text[], catalog oid) RETURNS void
+LANGUAGE C STRICT
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_validator(text[], oid) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_validator(text[], oid) IS
+'checks the options of servers and user mappings of the foreign-data wrapper transcribe';
+
+CREATE FOREIGN DATA WRAPPER transcribe
+    NO HANDLER VALIDATOR transcribe_validator;
+COMMENT ON FOREIGN DATA WRAPPER transcribe IS
+'Whisper servers: OpenAI''s audio API or any server that speaks it';
+
+-- ---------------------------------------------------------------------
+-- The worker's side of the queue
+--
+-- The doors between states, each one statement and one short transaction.
+-- Every save is fenced by the incarnation that claimed the job: a result
+-- whose claim was lost changes nothing.
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION transcribe_rescue() RETURNS SETOF transcribe_jobs
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    UPDATE transcribe_jobs j
+    SET crashes = j.crashes + 1,
+        claimed_by = NULL,
+        status = CASE WHEN j.crashes + 1 >= 3 THEN 'failed' ELSE 'queued' END,
+        error = CASE WHEN j.crashes + 1 >= 3
+                     THEN 'the job was running in three crashes' ELSE j.error END,
+        error_code = CASE WHEN j.crashes + 1 >= 3
+                          THEN 'crashed' ELSE j.error_code END,
+        finished_at = CASE WHEN j.crashes + 1 >= 3 THEN clock_timestamp() END
+    WHERE j.status IN ('preprocessing', 'transcribing')
+      AND j.home = transcribe_home()
+      AND NOT COALESCE(transcribe_is_live(j.claimed_by), false)
+    RETURNING j.*;
+END;
+REVOKE ALL ON FUNCTION transcribe_rescue() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_rescue() IS
+'give back to the queue the jobs whose worker is gone without having done so; the third time they fail';
+
+CREATE FUNCTION transcribe_claim(incarnation bigint, room integer)
+RETURNS SETOF transcribe_jobs
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH ready AS (
+        SELECT q.id FROM transcribe_jobs q
+        WHERE q.status = 'queued' AND q.run_at <= now()
+          AND q.home = transcribe_home()
+        ORDER BY q.priority DESC, q.run_at, q.id
+        LIMIT transcribe_claim.room
+        FOR UPDATE SKIP LOCKED)
+    UPDATE transcribe_jobs j
+    SET status = 'preprocessing',
+        claimed_by = transcribe_claim.incarnation,
+        started_at = COALESCE(j.started_at, clock_timestamp())
+    FROM ready
+    WHERE j.id = ready.id
+    RETURNING j.*;
+END;
+REVOKE ALL ON FUNCTION transcribe_claim(bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_claim(bigint, integer) IS
+'take up to so many due jobs for the worker of this incarnation, by priority, then run_at, then id';
+
+CREATE FUNCTION transcribe_next_due() RETURNS timestamptz
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT min(j.run_at) FROM transcribe_jobs j
+    WHERE j.status = 'queued' AND j.home = transcribe_home();
+END;
+REVOKE ALL ON FUNCTION transcribe_next_due() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_next_due() IS
+'when the next queued job may start; NULL if none is queued';
+
+CREATE FUNCTION transcribe_lost(incarnation bigint, job_ids bigint[])
+RETURNS SETOF bigint
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT held.id FROM unnest(transcribe_lost.job_ids) AS held (id)
+    WHERE NOT EXISTS (SELECT FROM transcribe_jobs j
+                      WHERE j.id = held.id
+                        AND j.claimed_by = transcribe_lost.incarnation
+                        AND j.status IN ('preprocessing', 'transcribing'));
+END;
+REVOKE ALL ON FUNCTION transcribe_lost(bigint, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_lost(bigint, bigint[]) IS
+'which of the jobs that a worker holds are no longer its own: cancelled, or deleted';
+
+CREATE FUNCTION transcribe_give_back(incarnation bigint, job_ids bigint[])
+RETURNS bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH given AS (
+        UPDATE transcribe_jobs j
+        SET status = 'queued', claimed_by = NULL
+        WHERE j.id = ANY (transcribe_give_back.job_ids)
+          AND j.claimed_by = transcribe_give_back.incarnation
+          AND j.status IN ('preprocessing', 'transcribing')
+        RETURNING j.id)
+    SELECT count(*) FROM given;
+END;
+REVOKE ALL ON FUNCTION transcribe_give_back(bigint, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_give_back(bigint, bigint[]) IS
+'return jobs to the queue at no charge, as at a shutdown';
+
+CREATE FUNCTION transcribe_begin(
+    incarnation bigint, job_id bigint, plan text, OUT chunk_no integer,
+    OUT language text)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH mine AS (
+        SELECT j.id FROM transcribe_jobs j
+        WHERE j.id = transcribe_begin.job_id
+          AND j.claimed_by = transcribe_begin.incarnation
+        FOR UPDATE),
+    stale AS (
+        DELETE FROM transcribe_chunks c USING mine
+        WHERE c.job_id = mine.id AND c.plan <> transcribe_begin.plan
+        RETURNING c.job_id, c.chunk_no),
+    stale_segments AS (
+        DELETE FROM transcribe_chunk_segments s USING stale
+        WHERE s.job_id = stale.job_id AND s.chunk_no = stale.chunk_no)
+    SELECT c.chunk_no, c.language FROM transcribe_chunks c JOIN mine ON c.job_id = mine.id
+    WHERE c.plan = transcribe_begin.plan
+    ORDER BY c.chunk_no;
+END;
+REVOKE ALL ON FUNCTION transcribe_begin(bigint, bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_begin(bigint, bigint, text) IS
+'forget chunks that were cut by another plan, and tell which are saved already';
+
+CREATE FUNCTION transcribe_transcribing(incarnation bigint, job_id bigint)
+RETURNS boolean
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH begun AS (
+        UPDATE transcribe_jobs j
+        SET status = 'transcribing'
+        WHERE j.id = transcribe_transcribing.job_id
+          AND j.claimed_by = transcribe_transcribing.incarnation
+          AND j.status = 'preprocessing'
+        RETURNING j.id)
+    SELECT EXISTS (SELECT FROM begun);
+END;
+REVOKE ALL ON FUNCTION transcribe_transcribing(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_transcribing(bigint, bigint) IS
+'the first request of a job is under way';
+
+CREATE FUNCTION transcribe_save_chunk(
+    incarnation bigint, job_id bigint, chunk_no integer, plan text,
+    start_s double precision, end_s double precision,
+    audio_s double precision, spans double precision[], model text,
+    language text, progress integer, segments jsonb)
+RETURNS boolean
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH mine AS (
+        UPDATE transcribe_jobs j
+        SET progress = greatest(j.progress, transcribe_save_chunk.progress)
+        WHERE j.id = transcribe_save_chunk.job_id
+          AND j.claimed_by = transcribe_save_chunk.incarnation
+          AND j.status IN ('preprocessing', 'transcribing')
+        RETURNING j.id, j.owner, j.server),
+    saved AS (
+        INSERT INTO transcribe_chunks (job_id, chunk_no, owner, plan, start_s,
+                                       end_s, audio_s, spans, server, model, language)
+        SELECT mine.id, transcribe_save_chunk.chunk_no, mine.owner,
+               transcribe_save_chunk.plan, transcribe_save_chunk.start_s,
+               transcribe_save_chunk.end_s, transcribe_save_chunk.audio_s,
+               transcribe_save_chunk.spans, mine.server,
+               transcribe_save_chunk.model, transcribe_save_chunk.language
+        FROM mine
+        RETURNING transcribe_chunks.job_id, transcribe_chunks.chunk_no,
+                  transcribe_chunks.owner),
+    saved_segments AS (
+        INSERT INTO transcribe_chunk_segments (job_id, chunk_no, n, owner, start_s,
+                                               end_s, text, speaker, channel, avg_logprob,
+                                               compression_ratio, no_speech_prob, words)
+        SELECT saved.job_id, saved.chunk_no, s.n, saved.owner, s.start_s,
+               s.end_s, s.text, s.speaker, s.channel, s.avg_logprob,
+               s.compression_ratio, s.no_speech_prob, s.words
+        FROM saved, jsonb_to_recordset(transcribe_save_chunk.segments) AS s (
+             n integer, start_s double precision, end_s double precision, text text,
+             speaker text, channel integer, avg_logprob double precision,
+             compression_ratio double precision, no_speech_prob double precision,
+             words jsonb))
+    SELECT EXISTS (SELECT FROM saved);
+END;
+REVOKE ALL ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
+    double precision, double precision, double precision, double precision[],
+    text, text, integer, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
+    double precision, double precision, double precision, double precision[],
+    text, text, integer, jsonb) IS
+'save the answer for a chunk: its segments, and the job''s progress; false if the claim was lost';
+
+CREATE FUNCTION transcribe_complete(
+    incarnation bigint, job_id bigint, chunks integer, language text,
+    duration_s double precision, speech_s double precision, damaged text)
+RETURNS boolean
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH done AS (
+        UPDATE transcribe_jobs j
+        SET status = 'completed', progress = 100, claimed_by = NULL,
+            attempts = j.attempts + 1, error = NULL, error_code = NULL,
+            language = transcribe_complete.language,
+            duration_s = transcribe_complete.duration_s,
+            speech_s = transcribe_complete.speech_s,
+            damaged = transcribe_complete.damaged,
+            finished_at = clock_timestamp()
+        WHERE j.id = transcribe_complete.job_id
+          AND j.claimed_by = transcribe_complete.incarnation
+          AND j.status IN ('preprocessing', 'transcribing')
+          AND transcribe_complete.chunks =
+              (SELECT count(*) FROM transcribe_chunks c
+               WHERE c.job_id = transcribe_complete.job_id)
+        RETURNING j.id, j.owner, j.session_id, j.path),
+    replaced AS (
+        UPDATE transcribe_jobs o
+        SET replaced_by = done.id
+        FROM done
+        WHERE o.session_id = done.session_id AND o.owner = done.owner
+          AND o.path = done.path AND o.id <> done.id
+          AND o.status = 'completed' AND o.replaced_by IS NULL
+        RETURNING o.id),
+    old_segments AS (
+        DELETE FROM transcribe_chunk_segments s USING replaced
+        WHERE s.job_id = replaced.id),
+    old_chunks AS (
+        DELETE FROM transcribe_chunks c USING replaced
+        WHERE c.job_id = replaced.id)
+    SELECT EXISTS (SELECT FROM done);
+END;
+REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
+    double precision, double precision, text) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
+    double precision, double precision, text) IS
+'complete a job all of whose chunks are saved, and replace the older result of the same owner, session and path; false if the claim was lost';
+
+CREATE FUNCTION transcribe_fail(
+    incarnation bigint, job_id bigint, error text, error_code text,
+    retry_in interval, charge boolean, crashed boolean)
+RETURNS text
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH verdict AS (
+        SELECT j.id,
+               transcribe_fail.retry_in IS NULL
+               OR j.attempts + transcribe_fail.charge::integer >= j.max_attempts
+               OR j.crashes + transcribe_fail.crashed::integer >= 3 AS final
+        FROM transcribe_jobs j
+        WHERE j.id = transcribe_fail.job_id
+          AND j.claimed_by = transcribe_fail.incarnation
+          AND j.status IN ('preprocessing', 'transcribing')
+        FOR UPDATE)
+    UPDATE transcribe_jobs j
+    SET status = CASE WHEN v.final THEN 'failed' ELSE 'queued' END,
+        attempts = j.attempts + transcribe_fail.charge::integer,
+        crashes = j.crashes + transcribe_fail.crashed::integer,
+        error = transcribe_fail.error,
+        error_code = transcribe_fail.error_code,
+        run_at = CASE WHEN v.final THEN j.run_at
+                      ELSE clock_timestamp() + transcribe_fail.retry_in END,
+        finished_at = CASE WHEN v.final THEN clock_timestamp() END,
+        claimed_by = NULL
+    FROM verdict v
+    WHERE j.id = v.id
+    RETURNING j.status;
+END;
+REVOKE ALL ON FUNCTION transcribe_fail(bigint, bigint, text, text, interval,
+    boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_fail(bigint, bigint, text, text, interval,
+    boolean, boolean) IS
+'end an attempt that failed: queued again after retry_in, or failed if that is NULL or no attempt is left; NULL if the claim was lost';
+
+SELECT transcribe_preload_check();
