@@ -1,0 +1,785 @@
+/*-------------------------------------------------------------------------
+ *
+ * job.c
+ *	  One job in flight: its states, and what moves it from one to the next.
+ *
+ * Runs in the worker.  Frames from the agent come in through
+ * job_handle_frame(), which touches memory only.  What has to go into the
+ * row is written by job_write(), inside a transaction that may hold many
+ * jobs; job_written() then draws the consequences, once it has committed.
+ * Nothing here waits for anything.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "worker/job.h"
+
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "transcribe.h"
+#include "worker/agent.h"
+#include "worker/failure.h"
+#include "worker/limits.h"
+#include "worker/queue.h"
+#include "worker/request.h"
+#include "worker/save.h"
+#include "worker/utf8.h"
+#include "worker/worker.h"
+
+/*
+ * What cutting depends on beyond the options: raised whenever the media
+ * program cuts the same recording differently.
+ */
+#define PLAN_VERSION			1
+
+/* Share of the whole that reading a recording counts for, in percent. */
+#define PERCENT_READING			20
+
+/*
+ * A media child that says nothing for so long, while it is not held up by
+ * chunks that wait to be sent, is stuck: on a dead file system, say.
+ */
+#define MEDIA_SILENCE_MS		120000
+
+/* The agent ends requests in time; one that it does not is its own fault. */
+#define REQUEST_OVERTIME_MS		30000
+
+/* Chunks the agent holds per job before it lets the media child wait. */
+#define CHUNKS_HELD				2
+
+/* After an error while writing, the next try. */
+#define WRITE_RETRY_MS			1000
+
+/* A job in a memory context of its own. */
+Job *
+job_create(int64 id, uint64 tag)
+{
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
+												  "transcribe job",
+												  ALLOCSET_SMALL_SIZES);
+	Job		   *job = MemoryContextAllocZero(context, sizeof(Job));
+
+	job->context = context;
+	job->id = id;
+	job->tag = tag;
+	job->state = JOB_WAITING;
+	return job;
+}
+
+/* Forget a job; its key is wiped. */
+void
+job_free(Job *job)
+{
+	if (job->api_key != NULL)
+		explicit_bzero(job->api_key, strlen(job->api_key));
+	if (job->progress != NULL)
+	{
+		TranscribeState *state = transcribe_state();
+
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		job->progress->job_id = 0;
+		LWLockRelease(state->lock);
+	}
+	MemoryContextDelete(job->context);
+}
+
+/* The only door between states. */
+void
+job_set_state(Job *job, JobState state)
+{
+	static const uint8 allowed[] = {
+		[JOB_WAITING] = 1 << JOB_PREPROCESSING | 1 << JOB_ENDING | 1 << JOB_ENDED,
+		[JOB_PREPROCESSING] = 1 << JOB_TRANSCRIBING | 1 << JOB_ENDING | 1 << JOB_ENDED,
+		[JOB_TRANSCRIBING] = 1 << JOB_ENDING | 1 << JOB_ENDED,
+		[JOB_ENDING] = 1 << JOB_ENDED,
+		[JOB_ENDED] = 0
+	};
+
+	if ((allowed[job->state] & (1 << state)) == 0)
+		elog(ERROR, "transcription job " INT64_FORMAT " cannot go from state %d to %d",
+			 job->id, job->state, state);
+	job->state = state;
+}
+
+/* Percent done, by seconds of audio; 100 is for the row alone to say. */
+int
+job_percent(Job *job)
+{
+	double		total = Max(job->source.duration, job->decoded);
+	double		done = 0;
+	ListCell   *lc;
+
+	if (job->media_ended)
+		total = job->end.duration;
+	if (!(total > 0))
+		return 1;
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state >= CHUNK_ANSWERED)
+			done += chunk->end - chunk->start;
+	}
+	return Max(1, Min(99, (int) (PERCENT_READING * Min(1, job->decoded / total) +
+								 (99 - PERCENT_READING) * Min(1, done / total))));
+}
+
+/* Say in shared memory what is going on. */
+void
+job_note(Job *job, const char *fmt,...)
+{
+	TranscribeState *state = transcribe_state();
+	StateProgress *slot = job->progress;
+	char		message[STATE_MESSAGE_SIZE];
+	int			saved = list_length(job->saved);
+	va_list		args;
+	ListCell   *lc;
+
+	if (slot == NULL)
+		return;
+	va_start(args, fmt);
+	vsnprintf(message, sizeof(message), fmt, args);
+	va_end(args);
+	foreach(lc, job->chunks)
+		saved += ((JobChunk *) lfirst(lc))->state == CHUNK_SAVED &&
+			!list_member_int(job->saved, ((JobChunk *) lfirst(lc))->chunk_no);
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	slot->job_id = job->id;
+	slot->owner = job->owner_oid;
+	slot->transcribing = job->state >= JOB_TRANSCRIBING;
+	slot->percent = job->state == JOB_WAITING ? 0 : job_percent(job);
+	slot->chunk = saved;
+	slot->chunks = Max(list_length(job->chunks), list_length(job->saved));
+	if (strcmp(slot->message, message) != 0)
+	{
+		slot->since = GetCurrentTimestamp();
+		strlcpy(slot->message, message, sizeof(slot->message));
+	}
+	LWLockRelease(state->lock);
+}
+
+/* Whether the job's media child is at work, not waiting for its chunks to go. */
+bool
+job_media_busy(Job *job)
+{
+	int			held = 0;
+	ListCell   *lc;
+
+	if (!job->media_running)
+		return false;
+	foreach(lc, job->chunks)
+		held += ((JobChunk *) lfirst(lc))->state <= CHUNK_SENT;
+	return held < CHUNKS_HELD;
+}
+
+/*
+ * Stop all that the agent does for the job.  It says nothing more of it, so
+ * the requests under way count as finished here.
+ */
+void
+job_drop(Job *job)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_SENT)
+		{
+			limits_finished(job->server.serverid);
+			chunk->state = CHUNK_READY;
+		}
+	}
+	job->media_running = false;
+	if (agent_running())
+	{
+		wire_begin(agent_output(), WIRE_DROP, job->tag);
+		wire_end(agent_output());
+	}
+}
+
+/*
+ * The attempt has failed.  retry_after is what a server asked to wait, in
+ * milliseconds, or -1.  Answers that have come already are saved all the
+ * same, before the row says that it failed.
+ */
+void
+job_fail(Job *job, const char *code, bool retry, bool charge,
+		 int64 retry_after, const char *fmt,...)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+	StringInfoData raw;
+	StringInfoData clean;
+	JobFailure *failure;
+	int			save_errno = errno;
+
+	if (job->state >= JOB_ENDING)
+	{
+		MemoryContextSwitchTo(oldcontext);
+		return;
+	}
+	initStringInfo(&raw);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		errno = save_errno;
+		va_start(args, fmt);
+		needed = appendStringInfoVA(&raw, fmt, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&raw, needed);
+	}
+	initStringInfo(&clean);
+	utf8_append_clean(&clean, raw.data, raw.len);
+
+	failure = palloc0(sizeof(JobFailure));
+	failure->error = clean.data;
+	failure->code = pstrdup(code);
+	failure->retry = retry;
+	failure->charge = charge;
+	failure->delay = failure_backoff(job->attempts, job->server.retry_interval,
+									 job->server.retry_max_interval, retry_after,
+									 pg_prng_double(&pg_global_prng_state));
+	job->failure = failure;
+	MemoryContextSwitchTo(oldcontext);
+	job_drop(job);
+	job_set_state(job, JOB_ENDING);
+}
+
+/* The agent is gone, and with it everything that was under way. */
+void
+job_agent_died(Job *job, const char *how)
+{
+	if (job->state == JOB_WAITING || job->state >= JOB_ENDING)
+		return;
+	job_fail(job, "crashed", true, false, -1, "transcribe_agent %s", how);
+	job->failure->crashed = true;
+}
+
+/* Have the agent read the recording. */
+void
+job_open(Job *job)
+{
+	WireOpen	open = {0};
+
+	open.path = job->path;
+	if (!job->any_file)
+	{
+		ListCell   *lc;
+
+		foreach(lc, transcribe_media_directory_list())
+		{
+			if (open.nroots < WIRE_MAX_ROOTS)
+				open.roots[open.nroots++] = lfirst(lc);
+		}
+		if (open.nroots == 0)
+		{
+			job_fail(job, "permission_denied", false, true, -1,
+					 "role \"%s\" may not read files of the server", job->owner);
+			return;
+		}
+	}
+	open.format = job->server.audio_format;
+	open.chunk_seconds = job->server.chunk_seconds;
+	open.max_chunk_bytes = job->server.max_upload_bytes;
+	open.max_source_bytes = (uint64) transcribe_max_file_size * 1024 * 1024;
+	open.max_seconds = transcribe_max_duration;
+	wire_put_open(agent_output(), job->tag, &open);
+	job->media_running = true;
+	job->last_frame = worker_clock();
+	job_set_state(job, JOB_PREPROCESSING);
+	job_note(job, "reading the recording");
+}
+
+/*
+ * The recording was opened.  The plan is everything that its cutting depends
+ * on: the file's identity, the options, and the program.
+ */
+static void
+handle_source(Job *job, WireFrame *frame)
+{
+	StringInfoData plan;
+
+	if (!wire_get_source(frame, &job->source))
+		return;
+	job->source.container = MemoryContextStrdup(job->context, job->source.container);
+	job->source.codec = MemoryContextStrdup(job->context, job->source.codec);
+
+	initStringInfo(&plan);
+	appendStringInfo(&plan, "%d/" UINT64_FORMAT "/" INT64_FORMAT "/" UINT64_FORMAT "/" UINT64_FORMAT "/%s/%d/%d/%s/%s/%s/%d",
+					 PLAN_VERSION, (uint64) job->source.size,
+					 (int64) job->source.mtime_ns, (uint64) job->source.device,
+					 (uint64) job->source.inode, job->server.audio_format,
+					 job->server.chunk_seconds, job->server.max_upload_bytes,
+					 job->options.language ? job->options.language : "",
+					 job->options.model ? job->options.model : "",
+					 job->options.prompt ? job->options.prompt : "",
+					 job->options.translate);
+	snprintf(job->plan, sizeof(job->plan), "%016llx",
+			 (unsigned long long) hash_bytes_extended((unsigned char *) plan.data,
+													  plan.len, 0));
+	pfree(plan.data);
+
+	/* A row whose progress never moved has no chunks of earlier attempts. */
+	if (job->row_progress > 0)
+		job->needs_begin = true;
+	else
+		job->begun = true;
+}
+
+/* The chunk's audio is not needed any more. */
+static void
+release_chunk(Job *job, JobChunk *chunk)
+{
+	wire_begin(agent_output(), WIRE_RELEASE, job->tag);
+	wire_put_u32(agent_output(), chunk->chunk_no);
+	wire_end(agent_output());
+}
+
+/* Chunks that an earlier attempt saved need not be sent. */
+static void
+skip_saved_chunks(Job *job)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_READY &&
+			list_member_int(job->saved, chunk->chunk_no))
+		{
+			chunk->state = CHUNK_SAVED;
+			release_chunk(job, chunk);
+		}
+	}
+}
+
+/* A chunk is ready to be sent. */
+static void
+handle_chunk(Job *job, WireFrame *frame)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+	WireChunk	wire;
+	JobChunk   *chunk;
+
+	if (wire_get_chunk(frame, &wire))
+	{
+		chunk = palloc0(sizeof(JobChunk));
+		chunk->chunk_no = wire.chunk_no;
+		chunk->start = wire.start;
+		chunk->end = wire.end;
+		chunk->seconds = wire.seconds;
+		chunk->nspans = wire.nspans;
+		chunk->spans = palloc_array(WireSpan, wire.nspans + 1);
+		for (uint32 i = 0; i < wire.nspans; i++)
+			chunk->spans[i] = wire_span(wire.spans, i);
+		job->chunks = lappend(job->chunks, chunk);
+		if (job->begun)
+			skip_saved_chunks(job);
+	}
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/* The recording has been read to its end. */
+static void
+handle_end(Job *job, WireFrame *frame)
+{
+	if (!wire_get_end(frame, &job->end))
+		return;
+	job->end.detail = MemoryContextStrdup(job->context, job->end.detail);
+	job->media_running = false;
+	job->media_ended = true;
+	job->decoded = job->end.duration;
+}
+
+static void
+handle_failed(Job *job, WireFrame *frame)
+{
+	WireFailed	failed;
+
+	if (!wire_get_failed(frame, &failed))
+		return;
+	job->media_running = false;
+	job_fail(job, failed.code, failure_media_may_pass(failed.code), true, -1,
+			 "%s", failed.message);
+}
+
+static JobChunk *
+find_chunk(Job *job, uint32 chunk_no, uint32 request_no)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->chunk_no == chunk_no && chunk->state == CHUNK_SENT &&
+			chunk->request_no == request_no)
+			return chunk;
+	}
+	return NULL;
+}
+
+/*
+ * A refusal that names no key is, most of the time, a missing user mapping:
+ * say so, since the server cannot.
+ */
+static void
+fail_refused(Job *job, WireResponse *response)
+{
+	FailureVerdict verdict = failure_of_status(response->status);
+	char	   *refusal = response_refusal(response->body, response->body_len,
+										   response->status);
+	bool		keyless = job->api_key == NULL &&
+		(response->status == 401 || response->status == 403);
+
+	job_fail(job, keyless ? "key_missing" : verdict.code, verdict.retry,
+			 verdict.charge, response->retry_after_ms, "%s%s%s%s", refusal,
+			 keyless ? " (no user mapping of server \"" : "",
+			 keyless ? job->server_name : "",
+			 keyless ? "\" gives a key to this role)" : "");
+}
+
+/* The server has answered. */
+static void
+handle_response(Job *job, WireFrame *frame)
+{
+	WireResponse response;
+	JobChunk   *chunk;
+	MemoryContext oldcontext;
+	const char *problem = NULL;
+	bool		good;
+
+	if (!wire_get_response(frame, &response))
+		return;
+	chunk = find_chunk(job, response.chunk_no, response.request_no);
+	if (chunk == NULL)
+		return;
+	limits_finished(job->server.serverid);
+	chunk->state = CHUNK_READY;
+
+	oldcontext = MemoryContextSwitchTo(job->context);
+	if (response.status != 200)
+		fail_refused(job, &response);
+	else
+	{
+		good = response_parse(response.body, response.body_len,
+							  response.content_type, &chunk->response, &problem);
+		if (!good)
+			job_fail(job, "bad_response", true, true, -1,
+					 "the server's answer cannot be used: %s", problem);
+		else
+		{
+			chunk->state = CHUNK_ANSWERED;
+			if (job->language == NULL)
+				job->language = chunk->response.language;
+			release_chunk(job, chunk);
+			job_note(job, "saving what the server answered");
+		}
+	}
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/* No answer came. */
+static void
+handle_request_failed(Job *job, WireFrame *frame)
+{
+	WireRequestFailed failed;
+	JobChunk   *chunk;
+
+	if (!wire_get_request_failed(frame, &failed))
+		return;
+	chunk = find_chunk(job, failed.chunk_no, failed.request_no);
+	if (chunk == NULL)
+		return;
+	limits_finished(job->server.serverid);
+	chunk->state = CHUNK_READY;
+	job_fail(job, failed.code, failed.retry, true, -1, "%s", failed.message);
+}
+
+/* How far reading or sending has come. */
+static void
+handle_advance(Job *job, WireFrame *frame)
+{
+	if (frame->type == WIRE_DECODED)
+	{
+		job->decoded = Max(job->decoded, wire_get_f64(frame));
+		if (job->state == JOB_PREPROCESSING)
+			job_note(job, "reading the recording");
+	}
+	else
+	{
+		uint32		chunk_no = wire_get_u32(frame);
+		uint64		sent = wire_get_u64(frame);
+		uint64		total = wire_get_u64(frame);
+
+		if (!frame->bad && sent < total)
+			job_note(job, "sending chunk %u, %llu of %llu kB", chunk_no + 1,
+					 (unsigned long long) sent / 1024,
+					 (unsigned long long) total / 1024);
+		else if (!frame->bad)
+			job_note(job, "waiting for the server");
+	}
+}
+
+/* A frame of this job has come from the agent. */
+void
+job_handle_frame(Job *job, WireFrame *frame)
+{
+	job->last_frame = worker_clock();
+	if (job->state >= JOB_ENDING)
+		return;
+	switch (frame->type)
+	{
+		case WIRE_SOURCE:
+			handle_source(job, frame);
+			break;
+		case WIRE_CHUNK:
+			handle_chunk(job, frame);
+			break;
+		case WIRE_END:
+			handle_end(job, frame);
+			break;
+		case WIRE_FAILED:
+			handle_failed(job, frame);
+			break;
+		case WIRE_RESPONSE:
+			handle_response(job, frame);
+			break;
+		case WIRE_REQUEST_FAILED:
+			handle_request_failed(job, frame);
+			break;
+		case WIRE_DECODED:
+		case WIRE_UPLOADED:
+			handle_advance(job, frame);
+			break;
+		default:
+			frame->bad = true;
+			break;
+	}
+	if (frame->bad)
+		job_fail(job, "internal_error", true, true, -1,
+				 "transcribe_agent sent a malformed frame of type %d", frame->type);
+}
+
+/* A chunk that may be sent, or NULL. */
+JobChunk *
+job_ready_chunk(Job *job)
+{
+	ListCell   *lc;
+
+	if ((job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING) ||
+		!job->begun)
+		return NULL;
+	foreach(lc, job->chunks)
+	{
+		if (((JobChunk *) lfirst(lc))->state == CHUNK_READY)
+			return lfirst(lc);
+	}
+	return NULL;
+}
+
+/* Send a chunk to the job's server, whose limits allow it. */
+void
+job_send_chunk(Job *job, JobChunk *chunk)
+{
+	static uint32 request_no = 0;
+	int64		now = worker_clock();
+
+	chunk->request_no = ++request_no;
+	chunk->deadline = now + job->server.request_timeout + REQUEST_OVERTIME_MS;
+	chunk->state = CHUNK_SENT;
+	request_put(agent_output(), job, chunk, chunk->request_no);
+	limits_started(&job->server, now);
+	if (job->state == JOB_PREPROCESSING)
+		job_set_state(job, JOB_TRANSCRIBING);
+	job_note(job, "sending chunk %u", chunk->chunk_no + 1);
+}
+
+/* Notice what should have come to an end by itself, and has not. */
+void
+job_check_deadlines(Job *job)
+{
+	int64		now = worker_clock();
+	ListCell   *lc;
+
+	if (job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING)
+		return;
+	if (job_media_busy(job) && job_ready_chunk(job) == NULL &&
+		now - job->last_frame > MEDIA_SILENCE_MS)
+	{
+		job_fail(job, "media_timeout", true, true, -1,
+				 "reading the recording made no progress for %d s",
+				 MEDIA_SILENCE_MS / 1000);
+		return;
+	}
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_SENT && now > chunk->deadline)
+		{
+			job_fail(job, "timeout", true, true, -1,
+					 "the request did not end in time");
+			return;
+		}
+	}
+}
+
+/* Whether all chunks there are have been saved, or are about to be. */
+static bool
+all_answered(Job *job)
+{
+	ListCell   *lc;
+
+	if (!job->media_ended || !job->begun)
+		return false;
+	foreach(lc, job->chunks)
+	{
+		if (((JobChunk *) lfirst(lc))->state < CHUNK_ANSWERED)
+			return false;
+	}
+	return true;
+}
+
+/* Whether there is anything to put into the row. */
+bool
+job_wants_write(Job *job, int64 now)
+{
+	ListCell   *lc;
+
+	if (job->state == JOB_ENDED || now < job->write_after)
+		return false;
+	if (job->state == JOB_ENDING || job->needs_begin || all_answered(job) ||
+		(job->state == JOB_TRANSCRIBING && !job->noted_transcribing))
+		return true;
+	foreach(lc, job->chunks)
+	{
+		if (((JobChunk *) lfirst(lc))->state == CHUNK_ANSWERED)
+			return true;
+	}
+	return false;
+}
+
+/* Whether that is something that must not be lost: a result, or an end. */
+bool
+job_wants_durable_write(Job *job)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+	{
+		if (((JobChunk *) lfirst(lc))->state == CHUNK_ANSWERED)
+			return true;
+	}
+	return job->state == JOB_ENDING || all_answered(job);
+}
+
+/*
+ * Put into the row, and beside it, whatever there is to put.  Inside a
+ * transaction that may yet fail: nothing of the job is changed here but what
+ * job_written() or another job_write() sets right.
+ */
+void
+job_write(Job *job)
+{
+	int64		incarnation = worker_incarnation();
+	ListCell   *lc;
+
+	job->write_lost = false;
+	job->write_status = NULL;
+	if (job->needs_begin)
+		job->saved = queue_begin(incarnation, job);
+	if (job->state == JOB_TRANSCRIBING && !job->noted_transcribing &&
+		!all_answered(job))
+	{
+		job->write_lost = !queue_transcribing(incarnation, job);
+		job->write_status = "transcribing";
+	}
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_ANSWERED && !job->write_lost)
+			job->write_lost = !save_chunk(job, chunk);
+	}
+	if (job->write_lost)
+		return;
+	if (job->state == JOB_ENDING)
+	{
+		job->write_status = queue_fail(incarnation, job);
+		job->write_lost = job->write_status == NULL;
+	}
+	else if (all_answered(job))
+	{
+		job->write_status = "completed";
+		job->write_lost = !queue_complete(incarnation, job,
+										  list_length(job->chunks));
+	}
+}
+
+/* One line in the log for each attempt that failed. */
+static void
+log_failure(Job *job)
+{
+	if (strcmp(job->write_status, "failed") == 0)
+		ereport(LOG,
+				(errmsg("transcription job " INT64_FORMAT " failed: %s",
+						job->id, job->failure->error)));
+	else
+		ereport(LOG,
+				(errmsg("transcription job " INT64_FORMAT " will be tried again in %.1f s: %s",
+						job->id, job->failure->delay / 1000.0, job->failure->error)));
+}
+
+/* What job_write() wrote has been committed. */
+void
+job_written(Job *job)
+{
+	ListCell   *lc;
+
+	job->write_errors = 0;
+	if (job->write_lost)
+	{
+		/* Cancelled, or deleted: nobody waits for this. */
+		if (job->state < JOB_ENDING)
+			job_drop(job);
+		job->write_status = NULL;
+		job_set_state(job, JOB_ENDED);
+		return;
+	}
+	if (job->needs_begin)
+	{
+		job->needs_begin = false;
+		job->begun = true;
+		skip_saved_chunks(job);
+	}
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_ANSWERED)
+			chunk->state = CHUNK_SAVED;
+	}
+	if (job->state == JOB_TRANSCRIBING)
+		job->noted_transcribing = true;
+	if (job->state == JOB_ENDING)
+	{
+		log_failure(job);
+		job_set_state(job, JOB_ENDED);
+	}
+	else if (job->write_status != NULL && strcmp(job->write_status, "completed") == 0)
+	{
+		job_drop(job);
+		job_set_state(job, JOB_ENDED);
+	}
+}

@@ -1,0 +1,149 @@
+/*-------------------------------------------------------------------------
+ *
+ * job.h
+ *	  One job in flight.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_JOB_H
+#define TRANSCRIBE_JOB_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+#include "shared/server.h"
+#include "shared/state.h"
+#include "wire/wire.h"
+#include "worker/response.h"
+
+/*
+ * The life of a claim.  job_set_state() in job.c is the only door between
+ * states, and the list of those who may pass:
+ *
+ *	  WAITING -> PREPROCESSING -> TRANSCRIBING -> ENDING -> ENDED
+ *
+ * and from each of the first three to ENDING (it failed) or ENDED (the claim
+ * was lost, or is given back).
+ */
+typedef enum JobState
+{
+	JOB_WAITING,				/* for a free media process */
+	JOB_PREPROCESSING,			/* the recording is read, nothing was sent */
+	JOB_TRANSCRIBING,			/* a first request was sent */
+	JOB_ENDING,					/* done or failed; its row does not say so yet */
+	JOB_ENDED					/* nothing more to do; to be freed */
+} JobState;
+
+typedef enum ChunkState
+{
+	CHUNK_READY,				/* waits to be sent */
+	CHUNK_SENT,					/* waits for an answer */
+	CHUNK_ANSWERED,				/* the answer waits to be saved */
+	CHUNK_SAVED
+} ChunkState;
+
+typedef struct JobChunk
+{
+	uint32		chunk_no;
+	ChunkState	state;
+	double		start;			/* source seconds it accounts for */
+	double		end;
+	double		seconds;		/* of audio in it */
+	WireSpan   *spans;
+	int			nspans;
+	uint32		request_no;		/* of the request that is under way */
+	int64		deadline;		/* of the request, on the worker's clock */
+	Response	response;		/* once answered */
+} JobChunk;
+
+/* The options a job was enqueued with; NULL where not given. */
+typedef struct JobOptions
+{
+	char	   *language;
+	char	   *prompt;
+	char	   *model;
+	char	   *temperature;
+	bool		words;
+	bool		translate;
+} JobOptions;
+
+/* How a job ends that does not complete. */
+typedef struct JobFailure
+{
+	char	   *error;
+	char	   *code;
+	bool		retry;
+	bool		charge;			/* it counts as an attempt */
+	bool		crashed;		/* it counts as a crash */
+	int64		delay;			/* milliseconds until the retry */
+} JobFailure;
+
+typedef struct Job
+{
+	/* from its row; fixed */
+	int64		id;
+	char	   *path;
+	char	   *owner;
+	char	   *server_name;
+	JobOptions	options;
+	int			attempts;
+	int			max_attempts;
+	int			row_progress;
+
+	/* found when it was claimed */
+	Oid			owner_oid;
+	TranscribeServer server;
+	char	   *api_key;		/* or NULL; wiped when the job is freed */
+	bool		any_file;		/* the owner may read any file of the server */
+
+	/* the attempt */
+	MemoryContext context;		/* holds all of this */
+	uint64		tag;			/* on the wire: no other claim ever has it */
+	JobState	state;
+	StateProgress *progress;
+	bool		media_running;
+	bool		media_ended;
+	bool		needs_begin;	/* ask which chunks are saved already */
+	bool		begun;			/* it is known */
+	bool		noted_transcribing; /* the row says so */
+	int64		last_frame;		/* when media was last heard of */
+	WireSource	source;			/* its strings live in context */
+	char		plan[17];		/* hash, in hexadecimal */
+	double		decoded;		/* seconds read so far */
+	WireEnd		end;			/* once media_ended */
+	char	   *language;		/* as the first answer told it */
+	List	   *chunks;			/* of JobChunk, in order */
+	List	   *saved;			/* numbers of chunks saved by earlier attempts */
+	JobFailure *failure;		/* NULL in JOB_ENDING: it completes */
+
+	/* writing to the row */
+	int64		write_after;	/* after an error, not before */
+	int			write_errors;
+	bool		write_lost;		/* a statement found the claim lost */
+	const char *write_status;	/* the status that the row now has */
+} Job;
+
+/* What a job of the worker's list needs from it. */
+extern Job *job_create(int64 id, uint64 tag);
+extern void job_free(Job *job);
+extern void job_set_state(Job *job, JobState state);
+extern void job_open(Job *job);
+extern void job_handle_frame(Job *job, WireFrame *frame);
+extern JobChunk *job_ready_chunk(Job *job);
+extern void job_send_chunk(Job *job, JobChunk *chunk);
+extern void job_fail(Job *job, const char *code, bool retry, bool charge,
+					 int64 retry_after, const char *fmt,...) pg_attribute_printf(6, 7);
+extern void job_agent_died(Job *job, const char *how);
+extern void job_drop(Job *job);
+extern void job_check_deadlines(Job *job);
+extern bool job_wants_write(Job *job, int64 now);
+extern bool job_wants_durable_write(Job *job);
+extern void job_write(Job *job);
+extern void job_written(Job *job);
+extern int	job_percent(Job *job);
+extern bool job_media_busy(Job *job);
+extern void job_note(Job *job, const char *fmt,...) pg_attribute_printf(2, 3);
+
+#endif							/* TRANSCRIBE_JOB_H */

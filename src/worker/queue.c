@@ -1,0 +1,497 @@
+/*-------------------------------------------------------------------------
+ *
+ * queue.c
+ *	  Every statement of the worker on the tables.
+ *
+ * Runs in the worker.  The statements proper are SQL functions of the
+ * extension, so that a worker elsewhere could use them over a connection;
+ * here they get their arguments, and their results become C.
+ *
+ * A transaction is short: it begins, runs statements that wait for no one
+ * longer than lock_timeout, and commits.  Claims, progress and give-backs
+ * commit asynchronously, since losing one only means that the job is claimed
+ * again; results commit as transcribe.synchronous_commit says.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "worker/queue.h"
+
+#include "catalog/pg_type.h"
+#include "catalog/namespace.h"
+#include "commands/async.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "shared/extension.h"
+#include "shared/statement.h"
+#include "transcribe.h"
+#include "worker/worker.h"
+
+/* Schema of the extension, as the last queue_find_extension() found it. */
+static Oid	schema = InvalidOid;
+
+/* Begin a transaction; durable says whether it saves results. */
+void
+queue_begin_transaction(bool durable)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) set_config_option("synchronous_commit",
+							 durable ?
+							 GetConfigOption("transcribe.synchronous_commit", false, false) :
+							 "off",
+							 PGC_SUSET, PGC_S_OVERRIDE, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pgstat_report_activity(STATE_RUNNING, durable ? "saving" : "claiming");
+}
+
+/* Commit, and let autovacuum know what we wrote. */
+void
+queue_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* After an error: out of the transaction, with the memory given back. */
+void
+queue_abort(void)
+{
+	AbortOutOfAnyTransaction();
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Look the extension up; false if this database has none of ours. */
+bool
+queue_find_extension(void)
+{
+	return extension_schema(&schema);
+}
+
+static void
+execute(Statement *statement, Datum *values, const char *nulls)
+{
+	statement_execute(statement, schema, values, nulls);
+}
+
+/* Column of a row of the result, in the current memory context. */
+static Datum
+column(int row, int n, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
+						 n, isnull);
+}
+
+static bool
+result_bool(void)
+{
+	bool		isnull;
+	Datum		value;
+
+	if (SPI_processed != 1)
+		return false;
+	value = column(0, 1, &isnull);
+	return !isnull && DatumGetBool(value);
+}
+
+/* The ids of jobs as an array. */
+static Datum
+job_ids(List *jobs)
+{
+	Datum	   *ids = palloc_array(Datum, Max(list_length(jobs), 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+		ids[n++] = Int64GetDatum(((Job *) lfirst(lc))->id);
+	return PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* Give orphans back to the queue; each is worth a line in the log. */
+void
+queue_rescue(void)
+{
+	static Statement statement = {
+		"SELECT id, status FROM %1$s.transcribe_rescue()"
+	};
+
+	execute(&statement, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+
+		ereport(LOG,
+				(errmsg("transcription job " INT64_FORMAT " was interrupted by a crash, now %s",
+						DatumGetInt64(column(i, 1, &isnull)),
+						SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2))));
+	}
+}
+
+/* An option of a job as text, or NULL. */
+static char *
+option_text(Jsonb *options, const char *name)
+{
+	JsonbValue	value;
+
+	if (getKeyJsonValueFromContainer(&options->root, name, strlen(name),
+									 &value) == NULL)
+		return NULL;
+	if (value.type == jbvString)
+		return pnstrdup(value.val.string.val, value.val.string.len);
+	if (value.type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value.val.numeric)));
+	if (value.type == jbvBool && value.val.boolean)
+		return pstrdup("true");
+	return NULL;
+}
+
+/* A job from a row of the claim; it lives in a context of its own. */
+static Job *
+job_from_row(int row)
+{
+	static uint64 tag = 0;
+	bool		isnull;
+	Job		   *job = job_create(DatumGetInt64(column(row, 1, &isnull)), ++tag);
+	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+	Jsonb	   *options;
+
+	job->path = TextDatumGetCString(column(row, 2, &isnull));
+	job->server_name = TextDatumGetCString(column(row, 3, &isnull));
+	job->owner = pstrdup(NameStr(*DatumGetName(column(row, 4, &isnull))));
+	job->attempts = DatumGetInt32(column(row, 5, &isnull));
+	job->max_attempts = DatumGetInt32(column(row, 6, &isnull));
+	job->row_progress = DatumGetInt32(column(row, 7, &isnull));
+	options = DatumGetJsonbP(column(row, 8, &isnull));
+	job->options.language = option_text(options, "language");
+	job->options.prompt = option_text(options, "prompt");
+	job->options.model = option_text(options, "model");
+	job->options.temperature = option_text(options, "temperature");
+	job->options.words = option_text(options, "words") != NULL;
+	job->options.translate = option_text(options, "translate") != NULL;
+	MemoryContextSwitchTo(oldcontext);
+	return job;
+}
+
+/*
+ * Claim up to so many jobs.  The list is in the caller's context, not in
+ * that of SPI; the jobs are freed by the caller if the transaction fails.
+ */
+List *
+queue_claim(int64 incarnation, int room)
+{
+	static Statement statement = {
+		"SELECT id, path, server, owner, attempts, max_attempts, progress, options "
+		"FROM %1$s.transcribe_claim($1, $2) "
+		"ORDER BY priority DESC, run_at, id",
+		2, {INT8OID, INT4OID}
+	};
+	Datum		values[2] = {Int64GetDatum(incarnation), Int32GetDatum(room)};
+	List	   *jobs = NIL;
+
+	execute(&statement, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Job		   *job = job_from_row(i);
+		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+		jobs = lappend(jobs, job);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	return jobs;
+}
+
+/* When the next queued job may start; DT_NOEND if none is queued. */
+TimestampTz
+queue_next_due(void)
+{
+	static Statement statement = {"SELECT %1$s.transcribe_next_due()"};
+	bool		isnull;
+	Datum		value;
+
+	execute(&statement, NULL, NULL);
+	value = column(0, 1, &isnull);
+	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
+}
+
+/* Whether this database has prepared transactions, which may hold jobs. */
+bool
+queue_has_prepared(void)
+{
+	static Statement statement = {
+		"SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts p "
+		"WHERE p.database OPERATOR(pg_catalog.=) pg_catalog.current_database())"
+	};
+
+	execute(&statement, NULL, NULL);
+	return result_bool();
+}
+
+/* Which of the jobs are no longer ours; a list in TopMemoryContext. */
+List *
+queue_lost(int64 incarnation, List *jobs)
+{
+	static Statement statement = {
+		"SELECT id FROM %1$s.transcribe_lost($1, $2) AS lost (id)",
+		2, {INT8OID, INT8ARRAYOID}
+	};
+	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	List	   *lost = NIL;
+
+	execute(&statement, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		int64		id = DatumGetInt64(column(i, 1, &isnull));
+		ListCell   *lc;
+
+		foreach(lc, jobs)
+		{
+			Job		   *job = lfirst(lc);
+
+			if (job->id == id)
+			{
+				MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+				lost = lappend(lost, job);
+				MemoryContextSwitchTo(oldcontext);
+			}
+		}
+	}
+	return lost;
+}
+
+/* Return jobs to the queue at no charge. */
+void
+queue_give_back(int64 incarnation, List *jobs)
+{
+	static Statement statement = {
+		"SELECT %1$s.transcribe_give_back($1, $2)",
+		2, {INT8OID, INT8ARRAYOID}
+	};
+	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+
+	execute(&statement, values, NULL);
+}
+
+/* Which chunks of the job's plan are saved; a list in the job's context. */
+List *
+queue_begin(int64 incarnation, Job *job)
+{
+	static Statement statement = {
+		"SELECT chunk_no, language FROM %1$s.transcribe_begin($1, $2, $3)",
+		3, {INT8OID, INT8OID, TEXTOID}
+	};
+	Datum		values[3] = {Int64GetDatum(incarnation),
+	Int64GetDatum(job->id), CStringGetTextDatum(job->plan)};
+	MemoryContext oldcontext;
+	List	   *saved = NIL;
+
+	execute(&statement, values, NULL);
+	oldcontext = MemoryContextSwitchTo(job->context);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Datum		language;
+
+		saved = lappend_int(saved, DatumGetInt32(column(i, 1, &isnull)));
+		language = column(i, 2, &isnull);
+		if (!isnull && job->language == NULL)
+			job->language = TextDatumGetCString(language);
+	}
+	MemoryContextSwitchTo(oldcontext);
+	return saved;
+}
+
+/* The first request of the job is under way; false if the claim is lost. */
+bool
+queue_transcribing(int64 incarnation, Job *job)
+{
+	static Statement statement = {
+		"SELECT %1$s.transcribe_transcribing($1, $2)",
+		2, {INT8OID, INT8OID}
+	};
+	Datum		values[2] = {Int64GetDatum(incarnation), Int64GetDatum(job->id)};
+
+	execute(&statement, values, NULL);
+	return result_bool();
+}
+
+/*
+ * Text from outside, which is UTF-8, in the database's encoding.  What that
+ * cannot represent becomes a question mark: better a mark than no transcript.
+ */
+static char *
+to_server(const char *utf8)
+{
+	unsigned char *src = (unsigned char *) utf8;
+	int			len = strlen(utf8);
+	int			size = len * MAX_CONVERSION_GROWTH + 1;
+	int			encoding = GetDatabaseEncoding();
+	unsigned char *dest;
+	int			filled = 0;
+	Oid			proc;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pstrdup(utf8);
+	proc = FindDefaultConversionProc(PG_UTF8, encoding);
+	if (!OidIsValid(proc))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_FUNCTION),
+				 errmsg("default conversion function for encoding \"%s\" to \"%s\" does not exist",
+						"UTF8", pg_encoding_to_char(encoding))));
+	dest = palloc(size);
+	while (len > 0)
+	{
+		int			taken = pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding,
+														  src, len, dest + filled,
+														  size - filled, true);
+
+		filled += strlen((char *) dest + filled);
+		src += taken;
+		len -= taken;
+		if (len > 0)
+		{
+			int			skip = Min(pg_utf_mblen(src), len);
+
+			dest[filled++] = '?';
+			src += skip;
+			len -= skip;
+		}
+	}
+	dest[filled] = '\0';
+	return (char *) dest;
+}
+
+static Datum
+text_datum(const char *utf8)
+{
+	return CStringGetTextDatum(to_server(utf8));
+}
+
+/* A text argument that may be missing. */
+static Datum
+text_or_null(const char *utf8, char *null)
+{
+	*null = utf8 == NULL ? 'n' : ' ';
+	return utf8 == NULL ? (Datum) 0 : text_datum(utf8);
+}
+
+/* Save the answer for a chunk; segments is JSON.  False: the claim is lost. */
+bool
+queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
+				 const char *segments)
+{
+	static Statement statement = {
+		"SELECT %1$s.transcribe_save_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+		12, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID,
+			FLOAT8OID, FLOAT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, JSONBOID}
+	};
+	Datum		values[12];
+	char		nulls[] = "            ";
+	Datum	   *spans = palloc_array(Datum, chunk->nspans * 2 + 1);
+	const char *model;
+
+	for (int i = 0; i < chunk->nspans; i++)
+	{
+		spans[2 * i] = Float8GetDatum(chunk->spans[i].start);
+		spans[2 * i + 1] = Float8GetDatum(chunk->spans[i].length);
+	}
+	values[0] = Int64GetDatum(incarnation);
+	values[1] = Int64GetDatum(job->id);
+	values[2] = Int32GetDatum(chunk->chunk_no);
+	values[3] = CStringGetTextDatum(job->plan);
+	values[4] = Float8GetDatum(chunk->start);
+	values[5] = Float8GetDatum(chunk->end);
+	values[6] = Float8GetDatum(chunk->seconds);
+	values[7] = PointerGetDatum(construct_array(spans, chunk->nspans * 2, FLOAT8OID,
+												sizeof(float8), FLOAT8PASSBYVAL,
+												TYPALIGN_DOUBLE));
+	model = job->options.model != NULL ? job->options.model : job->server.model;
+	values[8] = model != NULL ? CStringGetTextDatum(model) : (Datum) 0;
+	nulls[8] = model != NULL ? ' ' : 'n';
+	values[9] = text_or_null(job->language, &nulls[9]);
+	values[10] = Int32GetDatum(job_percent(job));
+	values[11] = DirectFunctionCall1(jsonb_in, CStringGetDatum(to_server(segments)));
+	execute(&statement, values, nulls);
+	return result_bool();
+}
+
+/* Complete a job all of whose chunks are saved; false: the claim is lost. */
+bool
+queue_complete(int64 incarnation, Job *job, int chunks)
+{
+	static Statement statement = {
+		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7)",
+		7, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID, TEXTOID}
+	};
+	Datum		values[7];
+	char		nulls[] = "       ";
+
+	values[0] = Int64GetDatum(incarnation);
+	values[1] = Int64GetDatum(job->id);
+	values[2] = Int32GetDatum(chunks);
+	values[3] = text_or_null(job->language, &nulls[3]);
+	values[4] = Float8GetDatum(job->end.duration);
+	values[5] = Float8GetDatum(job->end.kept);
+	values[6] = text_or_null(job->end.damaged ? job->end.detail : NULL, &nulls[6]);
+	execute(&statement, values, nulls);
+	return result_bool();
+}
+
+/* End an attempt that failed.  The job's new status; NULL: the claim is lost. */
+char *
+queue_fail(int64 incarnation, Job *job)
+{
+	static Statement statement = {
+		"SELECT %1$s.transcribe_fail($1, $2, $3, $4, $5, $6, $7)",
+		7, {INT8OID, INT8OID, TEXTOID, TEXTOID, INTERVALOID, BOOLOID, BOOLOID}
+	};
+	JobFailure *failure = job->failure;
+	Interval	delay = {0};
+	Datum		values[7];
+	char		nulls[] = "       ";
+	char	   *status;
+
+	delay.time = failure->delay * INT64CONST(1000);
+	values[0] = Int64GetDatum(incarnation);
+	values[1] = Int64GetDatum(job->id);
+	values[2] = text_datum(failure->error);
+	values[3] = CStringGetTextDatum(failure->code);
+	values[4] = IntervalPGetDatum(&delay);
+	nulls[4] = failure->retry ? ' ' : 'n';
+	values[5] = BoolGetDatum(failure->charge);
+	values[6] = BoolGetDatum(failure->crashed);
+	execute(&statement, values, nulls);
+	if (SPI_processed != 1)
+		return NULL;
+	status = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	return status == NULL ? NULL : MemoryContextStrdup(job->context, status);
+}
+
+/* Announce a change; at commit of a transaction of its own. */
+void
+queue_notify(int64 job_id, const char *status)
+{
+	char		payload[64];
+
+	snprintf(payload, sizeof(payload),
+			 "{\"job_id\": " INT64_FORMAT ", \"status\": \"%s\"}", job_id, status);
+	Async_Notify("transcribe", payload);
+}

@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.h
+ *	  A chunk and a server become a request.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_REQUEST_H
+#define TRANSCRIBE_REQUEST_H
+
+#include "worker/job.h"
+
+extern void request_put(WireBuffer *out, Job *job, JobChunk *chunk,
+						uint32 request_no);
+
+#endif							/* TRANSCRIBE_REQUEST_H */

@@ -1,0 +1,514 @@
+/*-------------------------------------------------------------------------
+ *
+ * response.c
+ *	  From the bytes of an answer to segments, or to a refusal.
+ *
+ * Runs in the worker; pure, and built as a frontend for its unit test.
+ * Results live in the current memory context.
+ *
+ * Servers that speak OpenAI's API differ: every field but "text" may be
+ * missing, numbers come as strings, words stand at the top level or inside
+ * segments and are called "word" or "text", errors have four shapes.  So the
+ * reader is a table of the places where something of use may stand, and
+ * whatever else there is passes by.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+typedef void TranscribeJsonAction;
+#define TRANSCRIBE_JSON_OK
+#define transcribe_json_lexer(json, len, encoding) \
+	makeJsonLexContextCstringLen(json, len, encoding, true)
+#else
+#include "postgres.h"
+#include "compat.h"
+#endif
+
+#include <math.h>
+
+#include "common/jsonapi.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+
+#include "worker/response.h"
+#include "worker/utf8.h"
+
+/* Real answers nest four deep; the parser recurses, so there is a limit. */
+#define MAX_DEPTH		32
+
+/* An hour of speech is some thousand segments and ten thousand words. */
+#define MAX_ITEMS		1000000
+
+/* What is told of a refusal is for a row of a table, not for a page. */
+#define MAX_MESSAGE		1000
+
+/* What stands at a place of the answer. */
+typedef enum Target
+{
+	TARGET_TEXT,
+	TARGET_LANGUAGE,
+	TARGET_DURATION,
+	TARGET_SEGMENT_START,
+	TARGET_SEGMENT_END,
+	TARGET_SEGMENT_TEXT,
+	TARGET_SEGMENT_SPEAKER,
+	TARGET_SEGMENT_LOGPROB,
+	TARGET_SEGMENT_COMPRESSION,
+	TARGET_SEGMENT_NO_SPEECH,
+	TARGET_WORD,
+	TARGET_WORD_START,
+	TARGET_WORD_END,
+	TARGET_SEGMENT_WORD,
+	TARGET_SEGMENT_WORD_START,
+	TARGET_SEGMENT_WORD_END,
+	TARGET_ERROR_MESSAGE,
+	TARGET_ERROR_CODE,
+	TARGET_ERROR_PARAM
+} Target;
+
+/* Places: keys from the root, "[]" for any element of an array. */
+static const struct
+{
+	const char *path;
+	Target		target;
+}			places[] = {
+	{".text", TARGET_TEXT},
+	{".language", TARGET_LANGUAGE},
+	{".languages[].code", TARGET_LANGUAGE},
+	{".duration", TARGET_DURATION},
+	{".segments[].start", TARGET_SEGMENT_START},
+	{".segments[].end", TARGET_SEGMENT_END},
+	{".segments[].text", TARGET_SEGMENT_TEXT},
+	{".segments[].speaker", TARGET_SEGMENT_SPEAKER},
+	{".segments[].avg_logprob", TARGET_SEGMENT_LOGPROB},
+	{".segments[].compression_ratio", TARGET_SEGMENT_COMPRESSION},
+	{".segments[].no_speech_prob", TARGET_SEGMENT_NO_SPEECH},
+	{".words[].word", TARGET_WORD},
+	{".words[].text", TARGET_WORD},
+	{".words[].start", TARGET_WORD_START},
+	{".words[].end", TARGET_WORD_END},
+	{".segments[].words[].word", TARGET_SEGMENT_WORD},
+	{".segments[].words[].text", TARGET_SEGMENT_WORD},
+	{".segments[].words[].start", TARGET_SEGMENT_WORD_START},
+	{".segments[].words[].end", TARGET_SEGMENT_WORD_END},
+	{".error", TARGET_ERROR_MESSAGE},
+	{".error.message", TARGET_ERROR_MESSAGE},
+	{".error.code", TARGET_ERROR_CODE},
+	{".error.param", TARGET_ERROR_PARAM},
+	{".message", TARGET_ERROR_MESSAGE},
+	{".detail", TARGET_ERROR_MESSAGE},
+	{".detail[].msg", TARGET_ERROR_MESSAGE},
+};
+
+/* Where the parser is. */
+typedef struct Reader
+{
+	Response   *response;
+	int			depth;			/* of open objects and arrays */
+	StringInfoData path;		/* of the value being read */
+	int			path_len[MAX_DEPTH + 1];	/* its length at each depth */
+	bool		too_many;
+} Reader;
+
+/* Make room for one more element of an array; false past the limit. */
+static bool
+grow(void **array, int *size, int count, size_t element)
+{
+	if (count < *size)
+		return true;
+	if (count >= MAX_ITEMS)
+		return false;
+	*size = *size > 0 ? *size * 2 : 16;
+	*array = *array == NULL ? palloc(*size * element) :
+		repalloc(*array, *size * element);
+	return true;
+}
+
+static void
+add_segment(Reader *reader)
+{
+	Response   *response = reader->response;
+	ResponseSegment *segment;
+
+	if (!grow((void **) &response->segments, &response->segments_size,
+			  response->nsegments, sizeof(ResponseSegment)))
+	{
+		reader->too_many = true;
+		return;
+	}
+	segment = &response->segments[response->nsegments++];
+	memset(segment, 0, sizeof(*segment));
+	segment->start = segment->end = RESPONSE_NO_NUMBER;
+	segment->avg_logprob = RESPONSE_NO_NUMBER;
+	segment->compression_ratio = RESPONSE_NO_NUMBER;
+	segment->no_speech_prob = RESPONSE_NO_NUMBER;
+}
+
+static void
+add_word(Reader *reader, ResponseWords *words)
+{
+	ResponseWord *word;
+
+	if (!grow((void **) &words->word, &words->size, words->count,
+			  sizeof(ResponseWord)))
+	{
+		reader->too_many = true;
+		return;
+	}
+	word = &words->word[words->count++];
+	word->start = word->end = RESPONSE_NO_NUMBER;
+	word->word = NULL;
+}
+
+/* A number, also if it came as a string; what is not finite is none. */
+static double
+number_of(const char *token)
+{
+	char	   *end;
+	double		value = strtod(token, &end);
+
+	if (end == token || *end != '\0' || !isfinite(value) || fabs(value) > 1e9)
+		return RESPONSE_NO_NUMBER;
+	return value;
+}
+
+static ResponseSegment *
+last_segment(Response *response)
+{
+	return response->nsegments > 0 ?
+		&response->segments[response->nsegments - 1] : NULL;
+}
+
+static ResponseWord *
+last_word(ResponseWords *words)
+{
+	return words->count > 0 ? &words->word[words->count - 1] : NULL;
+}
+
+/* Keep a word's field. */
+static void
+store_word(ResponseWords *words, Target target, Target first, char *token)
+{
+	ResponseWord *word = last_word(words);
+
+	if (word == NULL)
+		return;
+	if (target == first)
+		word->word = token;
+	else if (target == first + 1)
+		word->start = number_of(token);
+	else
+		word->end = number_of(token);
+}
+
+/* Keep a segment's field. */
+static void
+store_segment(ResponseSegment *segment, Target target, char *token)
+{
+	switch (target)
+	{
+		case TARGET_SEGMENT_START:
+			segment->start = number_of(token);
+			break;
+		case TARGET_SEGMENT_END:
+			segment->end = number_of(token);
+			break;
+		case TARGET_SEGMENT_TEXT:
+			segment->text = token;
+			break;
+		case TARGET_SEGMENT_SPEAKER:
+			segment->speaker = token;
+			break;
+		case TARGET_SEGMENT_LOGPROB:
+			segment->avg_logprob = number_of(token);
+			break;
+		case TARGET_SEGMENT_COMPRESSION:
+			segment->compression_ratio = number_of(token);
+			break;
+		case TARGET_SEGMENT_NO_SPEECH:
+			segment->no_speech_prob = number_of(token);
+			break;
+		default:
+			store_word(&segment->words, target, TARGET_SEGMENT_WORD, token);
+			break;
+	}
+}
+
+/* Keep a value that stands at a place of interest. */
+static void
+store(Reader *reader, Target target, char *token)
+{
+	Response   *response = reader->response;
+
+	switch (target)
+	{
+		case TARGET_TEXT:
+			response->text = token;
+			break;
+		case TARGET_LANGUAGE:
+			/* Several may be detected; the first is the main one. */
+			if (response->language == NULL)
+				response->language = token;
+			break;
+		case TARGET_DURATION:
+			response->duration = number_of(token);
+			break;
+		case TARGET_WORD:
+		case TARGET_WORD_START:
+		case TARGET_WORD_END:
+			store_word(&response->words, target, TARGET_WORD, token);
+			break;
+		case TARGET_ERROR_MESSAGE:
+			if (response->error_message == NULL)
+				response->error_message = token;
+			break;
+		case TARGET_ERROR_CODE:
+			response->error_code = token;
+			break;
+		case TARGET_ERROR_PARAM:
+			response->error_param = token;
+			break;
+		default:
+			if (last_segment(response) != NULL)
+				store_segment(last_segment(response), target, token);
+			break;
+	}
+}
+
+/* Cut the path back to that of the innermost open object or array. */
+static void
+reset_path(Reader *reader)
+{
+	reader->path.len = reader->path_len[reader->depth];
+	reader->path.data[reader->path.len] = '\0';
+}
+
+/* An object or array opens: its elements' paths begin with its own. */
+static void
+open_value(Reader *reader, bool is_array)
+{
+	if (is_array)
+		appendStringInfoString(&reader->path, "[]");
+	if (reader->depth < MAX_DEPTH)
+		reader->depth++;
+	reader->path_len[reader->depth] = reader->path.len;
+}
+
+static void
+close_value(Reader *reader)
+{
+	reader->depth--;
+	reset_path(reader);
+}
+
+static TranscribeJsonAction
+on_object_start(void *arg)
+{
+	Reader	   *reader = arg;
+
+	if (reader->depth > 0)
+	{
+		const char *path = reader->path.data;
+
+		if (strcmp(path, ".segments[]") == 0)
+			add_segment(reader);
+		else if (strcmp(path, ".words[]") == 0)
+			add_word(reader, &reader->response->words);
+		else if (strcmp(path, ".segments[].words[]") == 0 &&
+				 last_segment(reader->response) != NULL)
+			add_word(reader, &last_segment(reader->response)->words);
+	}
+	open_value(reader, false);
+	return TRANSCRIBE_JSON_OK;
+}
+
+static TranscribeJsonAction
+on_array_start(void *arg)
+{
+	Reader	   *reader = arg;
+
+	if (strcmp(reader->path.data, ".segments") == 0)
+		reader->response->has_segments = true;
+	open_value(reader, true);
+	return TRANSCRIBE_JSON_OK;
+}
+
+static TranscribeJsonAction
+on_end(void *arg)
+{
+	close_value(arg);
+	return TRANSCRIBE_JSON_OK;
+}
+
+/* A field's name; a long one is no name that we look for. */
+static TranscribeJsonAction
+on_field_start(void *arg, char *name, bool isnull)
+{
+	Reader	   *reader = arg;
+
+	reset_path(reader);
+	appendStringInfo(&reader->path, ".%.64s", name);
+	return TRANSCRIBE_JSON_OK;
+}
+
+static TranscribeJsonAction
+on_scalar(void *arg, char *token, JsonTokenType type)
+{
+	Reader	   *reader = arg;
+
+	if (type == JSON_TOKEN_STRING || type == JSON_TOKEN_NUMBER)
+	{
+		for (size_t i = 0; i < lengthof(places); i++)
+		{
+			if (strcmp(places[i].path, reader->path.data) == 0)
+			{
+				store(reader, places[i].target, token);
+				break;
+			}
+		}
+	}
+	return TRANSCRIBE_JSON_OK;
+}
+
+/* Parse JSON into response; false if it is none, or nested too deeply. */
+static bool
+parse_json(const char *body, size_t len, Response *response,
+		   const char **problem)
+{
+	StringInfoData clean;
+	Reader		reader = {0};
+	JsonSemAction action = {0};
+	JsonLexContext *lex;
+	int			depth;
+
+	initStringInfo(&clean);
+	depth = utf8_append_json(&clean, body, len);
+	if (depth > MAX_DEPTH)
+	{
+		*problem = "its JSON is nested too deeply";
+		return false;
+	}
+	reader.response = response;
+	initStringInfo(&reader.path);
+
+	action.semstate = &reader;
+	action.object_start = on_object_start;
+	action.object_end = on_end;
+	action.array_start = on_array_start;
+	action.array_end = on_end;
+	action.object_field_start = on_field_start;
+	action.scalar = on_scalar;
+
+	lex = transcribe_json_lexer(clean.data, clean.len, PG_UTF8);
+	if (pg_parse_json(lex, &action) != JSON_SUCCESS)
+	{
+		*problem = "it is not valid JSON";
+		return false;
+	}
+	if (reader.too_many)
+	{
+		*problem = "it has too many segments or words";
+		return false;
+	}
+	return true;
+}
+
+/* Whether there is anything but white space. */
+static bool
+is_blank(const char *text)
+{
+	return text[strspn(text, " \t\r\n\f\v")] == '\0';
+}
+
+/*
+ * Read the answer of a request that succeeded.  False, with what is wrong
+ * about it, if it is no transcript.  Plain text counts as one where the
+ * server says that it is plain text: a proxy's page with status 200 does not.
+ */
+bool
+response_parse(const char *body, size_t len, const char *content_type,
+			   Response *response, const char **problem)
+{
+	size_t		skip = 0;
+
+	memset(response, 0, sizeof(*response));
+	response->duration = RESPONSE_NO_NUMBER;
+	while (skip < len && strchr(" \t\r\n", body[skip]) != NULL && body[skip] != '\0')
+		skip++;
+	if (skip == len && pg_strncasecmp(content_type, "text/plain", 10) != 0)
+	{
+		*problem = "it is empty";
+		return false;
+	}
+	if (pg_strncasecmp(content_type, "text/plain", 10) == 0 &&
+		(skip == len || body[skip] != '{'))
+	{
+		StringInfoData text;
+
+		initStringInfo(&text);
+		utf8_append_clean(&text, body, len);
+		response->text = text.data;
+		return true;
+	}
+	if (body[skip] == '<')
+	{
+		*problem = "it is a page of HTML or XML, not JSON";
+		return false;
+	}
+	if (!parse_json(body, len, response, problem))
+		return false;
+	if (response->error_message != NULL && response->text == NULL)
+	{
+		*problem = psprintf("it is an error: %.500s", response->error_message);
+		return false;
+	}
+	if (response->text == NULL && !response->has_segments)
+	{
+		*problem = "it holds no text";
+		return false;
+	}
+	return true;
+}
+
+/*
+ * What a server said when it refused, in one line for the job's row: its own
+ * message if it gave one in any of the known shapes, else the beginning of
+ * what it sent if that is plain text.
+ */
+char *
+response_refusal(const char *body, size_t len, int status)
+{
+	Response	response = {0};
+	const char *problem;
+	const char *said = NULL;
+	StringInfoData line;
+	StringInfoData clean;
+
+	initStringInfo(&clean);
+	if (len > 0 && body[0] == '{')
+	{
+		if (parse_json(body, len, &response, &problem))
+			said = response.error_message;
+	}
+	else if (len > 0 && body[0] != '<')
+	{
+		utf8_append_clean(&clean, body, Min(len, MAX_MESSAGE));
+		said = clean.data;
+	}
+
+	initStringInfo(&line);
+	appendStringInfo(&line, "server answered with status %d", status);
+	if (said != NULL && !is_blank(said))
+	{
+		appendStringInfoString(&line, ": ");
+		for (int i = 0; said[i] != '\0' && i < MAX_MESSAGE; i++)
+			appendStringInfoChar(&line, (unsigned char) said[i] < 0x20 ? ' ' : said[i]);
+
+		/* The cut may have gone through a character. */
+		initStringInfo(&clean);
+		utf8_append_clean(&clean, line.data, line.len);
+		return clean.data;
+	}
+	return line.data;
+}

@@ -1,0 +1,63 @@
+/*-------------------------------------------------------------------------
+ *
+ * response.h
+ *	  What a Whisper server answered.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_RESPONSE_H
+#define TRANSCRIBE_RESPONSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* A number that the server did not give. */
+#define RESPONSE_NO_NUMBER	(-1e300)
+
+typedef struct ResponseWord
+{
+	double		start;			/* seconds in the chunk, or RESPONSE_NO_NUMBER */
+	double		end;
+	char	   *word;
+} ResponseWord;
+
+typedef struct ResponseWords
+{
+	ResponseWord *word;
+	int			count;
+	int			size;
+} ResponseWords;
+
+typedef struct ResponseSegment
+{
+	double		start;			/* seconds in the chunk, or RESPONSE_NO_NUMBER */
+	double		end;
+	char	   *text;			/* or NULL */
+	char	   *speaker;		/* or NULL */
+	double		avg_logprob;	/* or RESPONSE_NO_NUMBER, as the next two */
+	double		compression_ratio;
+	double		no_speech_prob;
+	ResponseWords words;
+} ResponseSegment;
+
+typedef struct Response
+{
+	char	   *text;			/* or NULL */
+	char	   *language;		/* a name or a code, or NULL */
+	double		duration;
+	bool		has_segments;	/* the array was there, if empty */
+	ResponseSegment *segments;
+	int			nsegments;
+	int			segments_size;
+	ResponseWords words;		/* those not inside segments */
+	char	   *error_message;	/* of a refusal, or NULL */
+	char	   *error_code;
+	char	   *error_param;
+} Response;
+
+extern bool response_parse(const char *body, size_t len,
+						   const char *content_type, Response *response,
+						   const char **problem);
+extern char *response_refusal(const char *body, size_t len, int status);
+
+#endif							/* TRANSCRIBE_RESPONSE_H */

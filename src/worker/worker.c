@@ -1,0 +1,802 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The worker's main loop: one database, many jobs in flight.
+ *
+ * A background worker, started by the launcher where there is something to
+ * do.  It decides and writes; files, bytes and servers are its agent's.  All
+ * its waiting happens in one place, wait_for_something(), on its latch and
+ * on the agent's socket, outside of any transaction.
+ *
+ * A turn of the loop: take what the agent sends, write what there is to
+ * write (one transaction for all jobs; if that fails, one for each alone),
+ * claim what is due, and give the agent what may start.
+ *
+ * It leaves when it has had nothing to do for transcribe.idle_timeout, when
+ * it is told to, and when somebody wants to drop, rename or copy its
+ * database.  Whatever the reason, on its way out its agent is ended and
+ * reaped, its claims are given back, and the launcher is woken.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "worker/worker.h"
+
+#include <signal.h>
+#include <time.h>
+
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "shared/state.h"
+#include "transcribe.h"
+#include "worker/agent.h"
+#include "worker/endpoint.h"
+#include "worker/job.h"
+#include "worker/limits.h"
+#include "worker/queue.h"
+#include "worker/settings.h"
+
+/* How often to see whether somebody waits for our database. */
+#define PROBE_INTERVAL_MS	250
+
+/* The pause after an error that concerns no job in particular. */
+#define ERROR_PAUSE_MS		1000
+
+/* An error that one job's row keeps raising ends its attempt. */
+#define MAX_WRITE_ERRORS	10
+
+static TranscribeState *state;
+static StateWorker *me;			/* our slot */
+static StateDatabase *database;
+static int	my_slot;
+static int64 incarnation;
+
+static MemoryContext turn_context;	/* emptied after each turn */
+static List *jobs = NIL;		/* of Job, as they were claimed; in
+								 * TopMemoryContext */
+static List *claimed = NIL;		/* of Job, before the claim has committed */
+static TimestampTz next_due = DT_NOEND; /* of the queue */
+static bool claim_wanted = true;	/* the queue is worth a look */
+static int64 claim_after = 0;	/* after an error, not before */
+static int64 next_probe = 0;
+static int64 idle_since = -1;	/* -1: not idle */
+static bool visiting = true;	/* has found no job yet */
+static bool no_extension = false;	/* nothing of ours in this database */
+static int64 wake_at = 0;		/* the next turn is due by then */
+
+static volatile sig_atomic_t shutdown_requested = false;
+static volatile sig_atomic_t in_remote_commit = false;
+
+/* Milliseconds of a clock that nobody sets. */
+int64
+worker_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64CONST(1000) + ts.tv_nsec / 1000000;
+}
+
+int64
+worker_incarnation(void)
+{
+	return incarnation;
+}
+
+/*
+ * SIGTERM.  The loop notices within milliseconds; only a commit that waits
+ * for a standby has to be told in PostgreSQL's own way.
+ */
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	int			save_errno = errno;
+
+	shutdown_requested = true;
+	if (in_remote_commit)
+	{
+		InterruptPending = true;
+		ProcDiePending = true;
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* Begin and end a transaction; see queue.c. */
+static void
+begin(bool durable)
+{
+	if (IsTransactionState())
+		elog(ERROR, "transcribe worker is in a transaction already");
+	in_remote_commit = durable &&
+		transcribe_synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+	queue_begin_transaction(durable);
+}
+
+static void
+commit(void)
+{
+	queue_commit();
+	in_remote_commit = false;
+	MemoryContextSwitchTo(turn_context);
+}
+
+/* Out of a failed transaction; the error goes to the log. */
+static void
+abort_and_report(void)
+{
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(turn_context);
+	EmitErrorReport();
+	queue_abort();
+	MemoryContextSwitchTo(turn_context);
+	FlushErrorState();
+	in_remote_commit = false;
+	RESUME_INTERRUPTS();
+}
+
+/* A slot of shared memory in which the job's progress is shown. */
+static void
+assign_progress(Job *job)
+{
+	StateProgress *slots = state_worker_progress(my_slot);
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < transcribe_jobs_per_worker; i++)
+	{
+		if (slots[i].job_id == 0)
+		{
+			memset(&slots[i], 0, sizeof(StateProgress));
+			slots[i].job_id = job->id;
+			slots[i].owner = job->owner_oid;
+			job->progress = &slots[i];
+			break;
+		}
+	}
+	LWLockRelease(state->lock);
+	job_note(job, "waiting for a free media process");
+}
+
+/* Tell the launcher how many jobs it would find orphaned. */
+static void
+publish_job_count(void)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	me->jobs = list_length(jobs);
+	LWLockRelease(state->lock);
+}
+
+/* Forget the jobs that have ended. */
+static void
+remove_ended_jobs(void)
+{
+	ListCell   *lc;
+	bool		removed = false;
+
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+
+		if (job->state == JOB_ENDED)
+		{
+			jobs = foreach_delete_current(jobs, lc);
+			job_free(job);
+			removed = true;
+		}
+	}
+	if (removed)
+	{
+		/* There is room again. */
+		claim_wanted = true;
+		publish_job_count();
+	}
+}
+
+/* A frame has come from the agent; one of a job that is gone is old news. */
+static void
+handle_frame(WireFrame *frame)
+{
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+
+		if (job->tag == frame->job)
+		{
+			job_handle_frame(job, frame);
+			return;
+		}
+	}
+}
+
+/* The agent is gone: so is what it had under way. */
+static void
+lose_agent(void)
+{
+	const char *how = agent_stop();
+	ListCell   *lc;
+
+	ereport(LOG, (errmsg("transcribe_agent %s", how)));
+	foreach(lc, jobs)
+		job_agent_died(lfirst(lc), how);
+	limits_reset();
+}
+
+/* Take what the agent sends, and send what it is to get. */
+static void
+pump_agent(void)
+{
+	if (agent_running() && !agent_pump(handle_frame))
+		lose_agent();
+}
+
+/* Whether a change of the job is one that is announced. */
+static bool
+wants_notify(Job *job)
+{
+	if (job->write_status == NULL || transcribe_notify == TRANSCRIBE_NOTIFY_OFF)
+		return false;
+	return transcribe_notify == TRANSCRIBE_NOTIFY_ALL ||
+		strcmp(job->write_status, "completed") == 0 ||
+		strcmp(job->write_status, "failed") == 0;
+}
+
+/*
+ * Announce changes, in a transaction of its own: a commit with NOTIFY waits
+ * for a lock that is global to the cluster.  Losing it loses nothing, the
+ * table is the truth.
+ */
+static void
+notify(List *written)
+{
+	bool		any = false;
+	ListCell   *lc;
+
+	foreach(lc, written)
+		any |= wants_notify(lfirst(lc));
+	if (!any)
+		return;
+	PG_TRY();
+	{
+		begin(false);
+		foreach(lc, written)
+		{
+			Job		   *job = lfirst(lc);
+
+			if (wants_notify(job))
+				queue_notify(job->id, job->write_status);
+		}
+		commit();
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Write what the jobs have to write, in one transaction; false if it failed.
+ */
+static bool
+write_jobs(List *writers)
+{
+	volatile bool good = true;
+	ListCell   *lc;
+
+	PG_TRY();
+	{
+		bool		durable = false;
+
+		foreach(lc, writers)
+			durable |= job_wants_durable_write(lfirst(lc));
+		begin(durable);
+		foreach(lc, writers)
+			job_write(lfirst(lc));
+		commit();
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+		good = false;
+	}
+	PG_END_TRY();
+
+	if (good)
+	{
+		foreach(lc, writers)
+			job_written(lfirst(lc));
+		notify(writers);
+	}
+	return good;
+}
+
+/*
+ * One job's transaction fails by itself.  The answer stays in memory and its
+ * turn comes again: a lock that is held is let go some time, a full disk is
+ * emptied.  What fails over and over ends the attempt.
+ */
+static void
+defer_write(Job *job)
+{
+	int64		now = worker_clock();
+
+	job->write_errors++;
+	job->write_after = now + ERROR_PAUSE_MS * Min(job->write_errors, 60);
+	if (job->write_errors >= MAX_WRITE_ERRORS && job->state < JOB_ENDING)
+	{
+		job_fail(job, "internal_error", true, true, -1,
+				 "the result could not be saved; the server's log says why");
+		list_free(job->chunks);
+		job->chunks = NIL;
+	}
+}
+
+/* Write for all jobs that have something to write. */
+static void
+write_turn(void)
+{
+	List	   *writers = NIL;
+	int64		now = worker_clock();
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		if (job_wants_write(lfirst(lc), now))
+			writers = lappend(writers, lfirst(lc));
+	}
+	if (writers != NIL && !write_jobs(writers))
+	{
+		foreach(lc, writers)
+		{
+			List	   *alone = list_make1(lfirst(lc));
+
+			if (list_length(writers) == 1 || !write_jobs(alone))
+				defer_write(lfirst(lc));
+			list_free(alone);
+		}
+	}
+	list_free(writers);
+}
+
+/* Inside the claim's transaction: drop what was cancelled or deleted. */
+static void
+drop_lost_jobs(void)
+{
+	List	   *lost = jobs == NIL ? NIL : queue_lost(incarnation, jobs);
+	ListCell   *lc;
+
+	foreach(lc, lost)
+	{
+		Job		   *job = lfirst(lc);
+
+		if (job->state == JOB_ENDED)
+			continue;
+		if (job->state < JOB_ENDING)
+			job_drop(job);
+		job_set_state(job, JOB_ENDED);
+	}
+	list_free(lost);
+}
+
+/*
+ * Look at the queue: rescue orphans, notice which jobs are no longer ours,
+ * claim what is due and there is room for, and learn when the next is due.
+ */
+static void
+claim_jobs(void)
+{
+	int			room = transcribe_jobs_per_worker - list_length(jobs);
+	MemoryContext oldcontext;
+	ListCell   *lc;
+
+	begin(false);
+	if (!queue_find_extension())
+	{
+		commit();
+		no_extension = true;
+		shutdown_requested = true;
+		return;
+	}
+	queue_rescue();
+	drop_lost_jobs();
+	if (room > 0)
+		claimed = queue_claim(incarnation, room);
+	next_due = list_length(claimed) == room ? DT_NOEND : queue_next_due();
+	if (pg_atomic_read_u32(&database->doubtful) != 0 && !queue_has_prepared())
+		pg_atomic_write_u32(&database->doubtful, 0);
+	foreach(lc, claimed)
+		endpoint_resolve(lfirst(lc));
+	commit();
+
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	jobs = list_concat(jobs, claimed);
+	MemoryContextSwitchTo(oldcontext);
+	foreach(lc, claimed)
+		assign_progress(lfirst(lc));
+	list_free(claimed);
+	claimed = NIL;
+	publish_job_count();
+}
+
+/* The claim's transaction failed: nothing was claimed. */
+static void
+forget_claim(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, claimed)
+		job_free(lfirst(lc));
+	list_free(claimed);
+	claimed = NIL;
+	claim_after = worker_clock() + ERROR_PAUSE_MS;
+}
+
+/* Look at the queue if there is a reason to. */
+static void
+claim_turn(void)
+{
+	if (pg_atomic_exchange_u32(&database->pending, 0) != 0)
+		claim_wanted = true;
+	if (next_due <= GetCurrentTimestamp())
+		claim_wanted = true;
+	if (!claim_wanted || worker_clock() < claim_after)
+		return;
+
+	PG_TRY();
+	{
+		claim_jobs();
+		claim_wanted = false;
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		database->failures = 0;
+		LWLockRelease(state->lock);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+		forget_claim();
+	}
+	PG_END_TRY();
+	remove_ended_jobs();
+}
+
+/* Start as many recordings as may be read at the same time. */
+static void
+open_turn(void)
+{
+	int			busy = 0;
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+		busy += job_media_busy(lfirst(lc));
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+
+		if (busy >= transcribe_media_processes)
+			break;
+		if (job->state != JOB_WAITING)
+			continue;
+		if (!agent_start())
+		{
+			job_fail(job, "agent_unavailable", true, false, -1,
+					 "transcribe_agent could not be started; the server's log says why");
+			continue;
+		}
+		job_open(job);
+		busy += job_media_busy(job);
+	}
+}
+
+/* Start as many requests as their servers have room for. */
+static void
+send_turn(void)
+{
+	int64		now = worker_clock();
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+		JobChunk   *chunk;
+
+		job_check_deadlines(job);
+		while ((chunk = job_ready_chunk(job)) != NULL)
+		{
+			if (!limits_may_start(&job->server, now, &wake_at))
+			{
+				job_note(job, "waiting for its turn at the server");
+				break;
+			}
+			job_send_chunk(job, chunk);
+		}
+		if (job->write_after > now)
+			wake_at = Min(wake_at, job->write_after);
+	}
+}
+
+/*
+ * Whether somebody is about to drop, rename, move or copy our database.  All
+ * these commands lock it in pg_database first, and then wait some seconds
+ * for its sessions to leave; so a lock that we are refused is one of them.
+ */
+static bool
+database_is_wanted(void)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
+	if (LockAcquire(&tag, RowExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+		return true;
+	LockRelease(&tag, RowExclusiveLock, true);
+	return false;
+}
+
+static bool
+probe_turn(void)
+{
+	int64		now = worker_clock();
+
+	if (now >= next_probe)
+	{
+		next_probe = now + PROBE_INTERVAL_MS;
+		if (database_is_wanted())
+			return false;
+	}
+	wake_at = Min(wake_at, next_probe);
+	return true;
+}
+
+/*
+ * Whether to stay.  One that only looked in leaves at once; one that worked
+ * stays for a while, and for a job that comes due within that.
+ */
+static bool
+idle_turn(void)
+{
+	int64		now = worker_clock();
+	int64		timeout = transcribe_idle_timeout * INT64CONST(1000);
+
+	if (jobs != NIL)
+		visiting = false;
+	if (jobs != NIL || claim_wanted)
+	{
+		idle_since = -1;
+		return true;
+	}
+	if (idle_since < 0)
+		idle_since = now;
+	if (next_due != DT_NOEND)
+	{
+		int64		due_in = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+															 next_due);
+
+		if (due_in <= timeout)
+			return true;
+	}
+	if (visiting || now >= idle_since + timeout)
+		return false;
+	wake_at = Min(wake_at, idle_since + timeout);
+	return true;
+}
+
+/* The only place where the worker waits. */
+static void
+wait_for_something(void)
+{
+	static WaitEventSet *set = NULL;
+	static int	set_socket = -1;
+	static int	socket_pos;
+	static uint32 wait_event = 0;
+	WaitEvent	event;
+	int64		timeout = wake_at - worker_clock();
+
+	if (IsTransactionState())
+		elog(ERROR, "transcribe worker must not wait in a transaction");
+	if (wait_event == 0)
+		wait_event = transcribe_wait_event("TranscribeWorkerMain");
+
+	/* A set cannot forget a socket, so each agent gets a new one. */
+	if (set == NULL || set_socket != agent_socket())
+	{
+		if (set != NULL)
+			FreeWaitEventSet(set);
+		set = transcribe_create_wait_event_set(3);
+		AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+		set_socket = agent_socket();
+		if (set_socket >= 0)
+			socket_pos = AddWaitEventToSet(set, WL_SOCKET_READABLE, set_socket,
+										   NULL, NULL);
+	}
+	if (set_socket >= 0)
+		ModifyWaitEvent(set, socket_pos, WL_SOCKET_READABLE |
+						(agent_wants_write() ? WL_SOCKET_WRITEABLE : 0), NULL);
+
+	if (next_due != DT_NOEND)
+		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+															   next_due));
+	if (claim_wanted)
+		timeout = Min(timeout, claim_after - worker_clock());
+	(void) WaitEventSetWait(set, Max(timeout, 0), &event, 1, wait_event);
+	ResetLatch(MyLatch);
+
+	/* A query cancel ends a statement, and there is none. */
+	QueryCancelPending = false;
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* Give back what is not finished; it costs the jobs nothing. */
+static void
+give_back_jobs(void)
+{
+	if (jobs == NIL)
+		return;
+	PG_TRY();
+	{
+		begin(false);
+		if (queue_find_extension())
+			queue_give_back(incarnation, jobs);
+		commit();
+		LWLockAcquire(state->lock, LW_EXCLUSIVE);
+		me->jobs = 0;
+		LWLockRelease(state->lock);
+		pg_atomic_write_u32(&database->pending, 1);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Exit callback, on every way out: no child is left behind, nobody takes us
+ * for alive, and the launcher sees to what is left to do.
+ */
+static void
+leave(int code, Datum arg)
+{
+	(void) agent_stop();
+
+	pg_atomic_write_u64(&database->worker, 0);
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (me->jobs > 0)
+		pg_atomic_write_u32(&database->pending, 1);
+	database->next_due = next_due;
+	memset(state_worker_progress(my_slot), 0,
+		   sizeof(StateProgress) * transcribe_jobs_per_worker);
+	memset(me, 0, sizeof(*me));
+	if (no_extension && pg_atomic_read_u32(&database->pending) == 0)
+		database->dbid = InvalidOid;
+	LWLockRelease(state->lock);
+	pg_memory_barrier();
+	state_wake(&state->launcher);
+}
+
+/*
+ * Take the slot that the launcher took for us; false if it is gone, since we
+ * were too long in coming.
+ */
+static bool
+attach(int slot)
+{
+	bool		mine;
+
+	state = transcribe_state();
+	my_slot = slot;
+	me = &state->workers[slot];
+	if (!pg_strong_random(&incarnation, sizeof(incarnation)))
+		elog(ERROR, "could not generate random number");
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	mine = me->in_use && me->pid == 0;
+	if (mine)
+	{
+		database = &state->databases[me->database];
+		me->incarnation = incarnation;
+		me->pid = MyProcPid;
+	}
+	LWLockRelease(state->lock);
+	return mine;
+}
+
+/* Connect, and be known. */
+static void
+start(int slot)
+{
+	char		title[BGW_MAXLEN];
+	Oid			dbid;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGTERM, handle_sigterm);
+	BackgroundWorkerUnblockSignals();
+
+	/*
+	 * The slot is ours only once we are connected: until then an early exit
+	 * is a failed start, which the launcher collects.
+	 */
+	dbid = transcribe_state()->workers[slot].dbid;
+	BackgroundWorkerInitializeConnectionByOid(dbid, InvalidOid, 0);
+	settings_override();
+	if (!attach(slot))
+		proc_exit(0);
+	before_shmem_exit(leave, (Datum) 0);
+	pg_atomic_write_u64(&database->worker, (uint64) (uintptr_t) MyLatch);
+
+	StartTransactionCommand();
+	snprintf(title, sizeof(title), "transcribe worker: %s",
+			 get_database_name(MyDatabaseId));
+	CommitTransactionCommand();
+	pgstat_report_appname(title);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Everything that is done without waiting; false: it is time to leave. */
+static bool
+turn(void)
+{
+	wake_at = worker_clock() + PROBE_INTERVAL_MS * 4;
+	pump_agent();
+	write_turn();
+	remove_ended_jobs();
+	claim_turn();
+	open_turn();
+	send_turn();
+
+	/* What was just put goes out, and what failed on the way is written. */
+	pump_agent();
+	if (shutdown_requested || !probe_turn())
+		return false;
+	for (ListCell *lc = list_head(jobs); lc != NULL; lc = lnext(jobs, lc))
+	{
+		if (job_wants_write(lfirst(lc), worker_clock()))
+			wake_at = 0;
+	}
+	return idle_turn();
+}
+
+/* Entry point, by name: see launcher.c. */
+void
+transcribe_worker_main(Datum arg)
+{
+	start(DatumGetInt32(arg));
+
+	turn_context = AllocSetContextCreate(TopMemoryContext, "transcribe turn",
+										 ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(turn_context);
+	while (turn())
+	{
+		wait_for_something();
+		MemoryContextReset(turn_context);
+	}
+
+	(void) agent_stop();
+	give_back_jobs();
+
+	/* Not registered for restart: the launcher starts another when needed. */
+	proc_exit(0);
+}
