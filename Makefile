@@ -51,10 +51,10 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin
 
 REGRESS = extension servers enqueue results rights
-REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=$(srcdir)/test/transcribe.conf
+REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = enqueue_same_recording cancel_waits_for_nobody
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso \
-	--temp-instance=tmp_check_iso/instance --temp-config=$(srcdir)/test/transcribe.conf
+	--temp-instance=tmp_check_iso --temp-config=$(srcdir)/test/transcribe.conf
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 PROVE_FLAGS = -I $(CURDIR)/test/perl

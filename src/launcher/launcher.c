@@ -472,6 +472,10 @@ wait_until(TimestampTz until)
 	(void) WaitLatch(MyLatch, flags, timeout, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+
+	/* Not 0: that would unregister us for ever. */
+	if (ShutdownRequestPending)
+		proc_exit(1);
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -487,7 +491,7 @@ transcribe_launcher_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGINT, SIG_IGN);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	pqsignal(SIGUSR1, procsignal_sigusr1_handler);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);

@@ -21,10 +21,10 @@ typedef struct JobOption
 } JobOption;
 
 static const JobOption job_options[] = {
-	{"language", jbvString, "a string"},
-	{"prompt", jbvString, "a string"},
+	{"language", jbvString, "a string that is not empty"},
+	{"prompt", jbvString, "a string that is not empty"},
 	{"temperature", jbvNumeric, "a number from 0 to 1"},
-	{"model", jbvString, "a string"},
+	{"model", jbvString, "a string that is not empty"},
 	{"words", jbvBool, "true or false"},
 	{"translate", jbvBool, "true or false"},
 };

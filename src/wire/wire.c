@@ -38,9 +38,12 @@ wire_room(WireBuffer *buf, size_t len)
 	}
 	else if (buf->start > 0 && buf->len + len > buf->size)
 	{
-		memmove(buf->data, buf->data + buf->start, buf->len - buf->start);
+		size_t		kept = buf->len - buf->start;
+
+		memmove(buf->data, buf->data + buf->start, kept);
+		explicit_bzero(buf->data + kept, buf->len - kept);
 		buf->frame -= buf->frame >= buf->start ? buf->start : buf->frame;
-		buf->len -= buf->start;
+		buf->len = kept;
 		buf->start = 0;
 	}
 	need = buf->len + len;

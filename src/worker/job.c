@@ -512,7 +512,9 @@ handle_advance(Job *job, WireFrame *frame)
 {
 	if (frame->type == WIRE_DECODED)
 	{
-		job->decoded = Max(job->decoded, wire_get_f64(frame));
+		double		decoded = wire_get_f64(frame);
+
+		job->decoded = Max(job->decoded, decoded);
 		if (job->state == JOB_PREPROCESSING)
 			job_note(job, "reading the recording");
 	}
