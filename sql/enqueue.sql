@@ -1,0 +1,93 @@
+-- a regular file that the server can read, whatever it holds
+SELECT current_setting('data_directory') || '/PG_VERSION' AS path,
+       current_setting('data_directory') || '/postgresql.conf' AS other_path \gset
+
+-- one active job per owner, session and path
+SELECT transcribe_enqueue('a', :'path') AS first \gset
+SELECT transcribe_enqueue('a', :'path') = :first AS same_job;
+SELECT transcribe_enqueue('b', :'path') <> :first AS other_session;
+SELECT transcribe_enqueue('a', :'other_path') <> :first AS other_path;
+SELECT session_id, server, owner = current_user AS own, status, progress, priority,
+       attempts, max_attempts, options, error, home = transcribe_home() AS at_home
+FROM transcribe_jobs ORDER BY id;
+
+-- sessions known by a uuid or a number
+SELECT transcribe_enqueue('4b1f2e0a-7c1d-4e57-9f39-b1f0a7c5d001'::uuid, :'path') > 0 AS uuid;
+SELECT transcribe_enqueue(42, :'path') > 0 AS number;
+SELECT transcribe_enqueue(session_id => 43::bigint, path => :'path', priority => 7,
+                          run_at => '2100-01-01', options => '{"language": "en", "prompt": "x",
+                          "temperature": 0.5, "model": "m", "words": true, "translate": false}') > 0 AS named;
+SELECT session_id, priority, run_at = '2100-01-01' AS later, options
+FROM transcribe_jobs WHERE session_id IN ('42', '43', '4b1f2e0a-7c1d-4e57-9f39-b1f0a7c5d001') ORDER BY id;
+
+-- rolled back: no job
+BEGIN;
+SELECT transcribe_enqueue('rolled back', :'path') > 0 AS enqueued;
+ROLLBACK;
+SELECT count(*) FROM transcribe_jobs WHERE session_id = 'rolled back';
+
+-- from a trigger
+CREATE TABLE sessions (id int PRIMARY KEY, audio text);
+CREATE FUNCTION enqueue_audio() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM transcribe_enqueue(NEW.id, NEW.audio);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER enqueue_audio AFTER INSERT ON sessions FOR EACH ROW EXECUTE FUNCTION enqueue_audio();
+INSERT INTO sessions VALUES (100, :'path'), (101, :'path');
+SELECT session_id, status FROM transcribe_jobs WHERE session_id IN ('100', '101') ORDER BY id;
+
+-- what cannot be enqueued
+SELECT transcribe_enqueue(NULL::text, '/x');
+SELECT transcribe_enqueue('a', NULL);
+SELECT transcribe_enqueue(repeat('x', 1025), :'path');
+SELECT transcribe_enqueue('a', 'relative.wav');
+SELECT transcribe_enqueue('a', '/');
+SELECT transcribe_enqueue('a', '/dev/null');
+SELECT transcribe_enqueue('a', '/no/such/file.wav');
+SELECT transcribe_enqueue('a', '/' || repeat('x', 5000));
+SELECT transcribe_enqueue('a', :'path', server => 'no such server');
+SELECT transcribe_enqueue('a', :'path', options => '[]');
+SELECT transcribe_enqueue('a', :'path', options => '{"lang": "en"}');
+SELECT transcribe_enqueue('a', :'path', options => '{"language": 1}');
+SELECT transcribe_enqueue('a', :'path', options => '{"temperature": 1.5}');
+SELECT transcribe_enqueue('a', :'path', options => '{"words": "yes"}');
+SELECT transcribe_enqueue('a', :'path', options => '{"prompt": ""}');
+BEGIN READ ONLY;
+SELECT transcribe_enqueue('a', :'path');
+ROLLBACK;
+CREATE FOREIGN DATA WRAPPER other;
+CREATE SERVER other FOREIGN DATA WRAPPER other;
+SELECT transcribe_enqueue('a', :'path', server => 'other');
+DROP FOREIGN DATA WRAPPER other CASCADE;
+CREATE SERVER no_url FOREIGN DATA WRAPPER transcribe;
+SELECT transcribe_enqueue('a', :'path', server => 'no_url');
+DROP SERVER no_url;
+
+-- which server
+SET transcribe.server = 'elsewhere';
+SELECT transcribe_enqueue('c', :'path');
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://127.0.0.1:9', max_attempts '2');
+SELECT transcribe_enqueue('c', :'path') > 0 AS enqueued;
+RESET transcribe.server;
+SELECT server, max_attempts FROM transcribe_jobs WHERE session_id = 'c';
+
+-- cancel and retry
+SELECT transcribe_cancel(:first), transcribe_cancel(:first) AS again;
+SELECT status, finished_at IS NOT NULL AS finished FROM transcribe_jobs WHERE id = :first;
+SELECT transcribe_retry(:first), transcribe_retry(:first) AS again;
+SELECT status, finished_at IS NOT NULL AS finished FROM transcribe_jobs WHERE id = :first;
+SELECT transcribe_cancel(:first);
+-- another job of the same recording is its retry
+SELECT transcribe_enqueue('a', :'path') > :first AS new_job;
+SELECT transcribe_retry(:first);
+SELECT transcribe_cancel(0);
+SELECT transcribe_retry(0);
+SELECT transcribe_cancel(NULL) IS NULL AS strict;
+
+-- progress is empty: nothing runs
+SELECT * FROM transcribe_progress;
+
+DROP TABLE sessions;
+DROP FUNCTION enqueue_audio();
+TRUNCATE transcribe_jobs;

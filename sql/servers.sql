@@ -1,0 +1,48 @@
+-- options of servers and user mappings
+CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
+    OPTIONS (url 'http://127.0.0.1:9/v1', model 'tiny', request_interval '500ms',
+             max_requests '2', connect_timeout '3s', request_timeout '2min',
+             audio_format 'flac', language 'en', prompt 'a talk', temperature '0.2',
+             response_format 'json', chunk_seconds '60', max_upload_bytes '10MB',
+             max_attempts '3', retry_interval '2s', retry_max_interval '1min',
+             link_local 'refuse');
+CREATE USER MAPPING FOR PUBLIC SERVER whisper OPTIONS (api_key 'sk-not-a-key');
+
+-- what is not an option says what is
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (host 'x');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (api_key 'x');
+CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (password 'x');
+ALTER FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://x');
+
+-- values
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (url 'ftp://host/');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http:///v1');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (url 'https://me:secret@host/v1');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (url 'https://host/v1?key=1');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (url E'https://host/v1\nX: y');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (request_interval '5 parsecs');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (request_timeout '-1');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (max_requests 'many');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (max_attempts '0');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (chunk_seconds '4');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (audio_format 'mp4');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (response_format 'verbose');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (temperature '2');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (model '');
+CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (api_key E'a\r\nX-Evil: 1');
+CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (api_key_file 'relative');
+
+-- a file with a key is the superuser's to name
+CREATE ROLE regress_server_owner;
+GRANT USAGE ON FOREIGN DATA WRAPPER transcribe TO regress_server_owner;
+SET ROLE regress_server_owner;
+CREATE SERVER mine FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://127.0.0.1:9/v1');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mine OPTIONS (api_key_file '/etc/shadow');
+CREATE USER MAPPING FOR CURRENT_USER SERVER mine OPTIONS (api_key 'sk-mine');
+RESET ROLE;
+DROP SERVER mine CASCADE;
+REVOKE USAGE ON FOREIGN DATA WRAPPER transcribe FROM regress_server_owner;
+DROP ROLE regress_server_owner;
+
+-- no tables
+CREATE FOREIGN TABLE t (a int) SERVER whisper OPTIONS (a 'b');
