@@ -115,10 +115,10 @@ typedef struct Reader
 static bool
 grow(void **array, int *size, int count, size_t element)
 {
-	if (count < *size)
-		return true;
 	if (count >= MAX_ITEMS)
 		return false;
+	if (count < *size)
+		return true;
 	*size = *size > 0 ? *size * 2 : 16;
 	*array = *array == NULL ? palloc(*size * element) :
 		repalloc(*array, *size * element);
@@ -422,6 +422,52 @@ is_blank(const char *text)
 }
 
 /*
+ * How many bytes stand before the first that says something: white space,
+ * and a byte-order mark, which is no part of the text.
+ */
+static size_t
+leading_blanks(const char *body, size_t len)
+{
+	size_t		skip = 0;
+
+	if (len >= 3 && memcmp(body, "\xEF\xBB\xBF", 3) == 0)
+		skip = 3;
+	while (skip < len && body[skip] != '\0' &&
+		   strchr(" \t\r\n", body[skip]) != NULL)
+		skip++;
+	return skip;
+}
+
+/* So many bytes of a text at most, and no part of a character. */
+static char *
+clipped(const char *text, size_t most)
+{
+	size_t		len = strlen(text);
+
+	if (len > most)
+	{
+		len = most;
+		while (len > 0 && ((unsigned char) text[len] & 0xC0) == 0x80)
+			len--;
+	}
+	return pnstrdup(text, len);
+}
+
+/* Whether any of the segments says something. */
+static bool
+segments_speak(const Response *response)
+{
+	for (int i = 0; i < response->nsegments; i++)
+	{
+		const char *text = response->segments[i].text;
+
+		if (text != NULL && !is_blank(text))
+			return true;
+	}
+	return false;
+}
+
+/*
  * Read the answer of a request that succeeded.  False, with what is wrong
  * about it, if it is no transcript.  Plain text counts as one where the
  * server says that it is plain text: a proxy's page with status 200 does not.
@@ -430,12 +476,10 @@ bool
 response_parse(const char *body, size_t len, const char *content_type,
 			   Response *response, const char **problem)
 {
-	size_t		skip = 0;
+	size_t		skip = leading_blanks(body, len);
 
 	memset(response, 0, sizeof(*response));
 	response->duration = RESPONSE_NO_NUMBER;
-	while (skip < len && strchr(" \t\r\n", body[skip]) != NULL && body[skip] != '\0')
-		skip++;
 	if (skip == len && pg_strncasecmp(content_type, "text/plain", 10) != 0)
 	{
 		*problem = "it is empty";
@@ -447,7 +491,7 @@ response_parse(const char *body, size_t len, const char *content_type,
 		StringInfoData text;
 
 		initStringInfo(&text);
-		utf8_append_clean(&text, body, len);
+		utf8_append_clean(&text, body + skip, len - skip);
 		response->text = text.data;
 		return true;
 	}
@@ -460,7 +504,8 @@ response_parse(const char *body, size_t len, const char *content_type,
 		return false;
 	if (response->error_message != NULL && response->text == NULL)
 	{
-		*problem = psprintf("it is an error: %.500s", response->error_message);
+		*problem = psprintf("it is an error: %s",
+							clipped(response->error_message, 500));
 		return false;
 	}
 	if (response->text == NULL && !response->has_segments)
@@ -468,6 +513,11 @@ response_parse(const char *body, size_t len, const char *content_type,
 		*problem = "it holds no text";
 		return false;
 	}
+
+	/* Segments that say nothing must not lose a text that does. */
+	if (response->text != NULL && !is_blank(response->text) &&
+		!segments_speak(response))
+		response->has_segments = false;
 	return true;
 }
 
@@ -479,6 +529,7 @@ response_parse(const char *body, size_t len, const char *content_type,
 char *
 response_refusal(const char *body, size_t len, int status)
 {
+	size_t		skip = leading_blanks(body, len);
 	Response	response = {0};
 	const char *problem;
 	const char *said = NULL;
@@ -486,14 +537,15 @@ response_refusal(const char *body, size_t len, int status)
 	StringInfoData clean;
 
 	initStringInfo(&clean);
-	if (len > 0 && body[0] == '{')
+	if (skip < len && body[skip] == '{')
 	{
 		if (parse_json(body, len, &response, &problem))
 			said = response.error_message;
 	}
-	else if (len > 0 && body[0] != '<')
+	else if (skip < len && body[skip] != '<')
 	{
-		utf8_append_clean(&clean, body, Min(len, MAX_MESSAGE));
+		/* Enough for the last character that is told to be whole. */
+		utf8_append_clean(&clean, body + skip, Min(len - skip, MAX_MESSAGE + 3));
 		said = clean.data;
 	}
 
@@ -501,14 +553,12 @@ response_refusal(const char *body, size_t len, int status)
 	appendStringInfo(&line, "server answered with status %d", status);
 	if (said != NULL && !is_blank(said))
 	{
-		appendStringInfoString(&line, ": ");
-		for (int i = 0; said[i] != '\0' && i < MAX_MESSAGE; i++)
-			appendStringInfoChar(&line, (unsigned char) said[i] < 0x20 ? ' ' : said[i]);
-
-		/* The cut may have gone through a character. */
-		initStringInfo(&clean);
-		utf8_append_clean(&clean, line.data, line.len);
-		return clean.data;
+		appendStringInfo(&line, ": %s", clipped(said, MAX_MESSAGE));
+		for (int i = 0; i < line.len; i++)
+		{
+			if ((unsigned char) line.data[i] < 0x20)
+				line.data[i] = ' ';
+		}
 	}
 	return line.data;
 }

@@ -199,7 +199,10 @@ utf8_append_json(StringInfo out, const char *in, size_t len)
 		if (c == '"')
 			in_string = !in_string;
 		else if (!in_string && (c == '{' || c == '['))
-			deepest = Max(deepest, ++depth);
+		{
+			depth++;
+			deepest = Max(deepest, depth);
+		}
 		else if (!in_string && (c == '}' || c == ']'))
 			depth--;
 		i += append_character(out, in + i, len - i);

@@ -226,13 +226,19 @@ handle_frame(WireFrame *frame)
 	}
 }
 
-/* The agent is gone: so is what it had under way. */
+/*
+ * The agent is gone: so is what it had under way.  If it went because we are
+ * told to go (signals reach our whole process group), that is no crash: the
+ * jobs are given back in a moment.
+ */
 static void
 lose_agent(void)
 {
 	const char *how = agent_stop();
 	ListCell   *lc;
 
+	if (shutdown_requested)
+		return;
 	ereport(LOG, (errmsg("transcribe_agent %s", how)));
 	foreach(lc, jobs)
 		job_agent_died(lfirst(lc), how);

@@ -1,0 +1,83 @@
+# Settings planted by ALTER DATABASE and ALTER ROLE do not reach the worker.
+use strict;
+use warnings;
+
+use lib 'test/perl';
+use TranscribeTest;
+use Test::More;
+
+my $audio = make_audio();
+my $faulty = start_faulty();
+my $node = start_cluster('settings');
+
+create_server($node, 'whisper', $faulty->url);
+$node->safe_psql('postgres', <<'SQL');
+CREATE SCHEMA evil;
+CREATE FUNCTION evil.eq(text, text) RETURNS boolean LANGUAGE plpgsql AS
+	$$ BEGIN RAISE EXCEPTION 'evil operator ran as %', current_user; END $$;
+CREATE OPERATOR evil.= (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.eq);
+CREATE FUNCTION evil.now() RETURNS timestamptz LANGUAGE plpgsql AS
+	$$ BEGIN RAISE EXCEPTION 'evil function ran as %', current_user; END $$;
+CREATE FUNCTION evil.trig() RETURNS trigger LANGUAGE plpgsql AS
+	$$ BEGIN RAISE EXCEPTION 'evil trigger ran as %', current_user; END $$;
+CREATE TRIGGER evil BEFORE INSERT OR UPDATE ON transcribe_jobs FOR EACH ROW EXECUTE FUNCTION evil.trig();
+CREATE TRIGGER evil BEFORE INSERT ON transcribe_chunks FOR EACH ROW EXECUTE FUNCTION evil.trig();
+CREATE TRIGGER evil BEFORE INSERT ON transcribe_chunk_segments FOR EACH ROW EXECUTE FUNCTION evil.trig();
+SQL
+
+# Each would break a claim or a save, or be something worse.
+my %planted = (
+	search_path => 'evil, pg_catalog',
+	default_transaction_isolation => 'serializable',
+	default_transaction_read_only => 'on',
+	default_transaction_deferrable => 'on',
+	statement_timeout => '1ms',
+	lock_timeout => '1ms',
+	idle_in_transaction_session_timeout => '1ms',
+	idle_session_timeout => '1ms',
+	session_replication_role => 'origin',
+	row_security => 'off',
+	synchronous_commit => 'remote_apply',
+	DateStyle => 'German, DMY',
+	IntervalStyle => 'sql_standard',
+	TimeZone => 'Pacific/Kiritimati',
+	bytea_output => 'escape',
+	standard_conforming_strings => 'off',
+	extra_float_digits => '-15',
+	plan_cache_mode => 'force_generic_plan',
+	work_mem => '64kB');
+foreach my $name (sort keys %planted)
+{
+	my $value = $name eq 'search_path' ? $planted{$name} : "'$planted{$name}'";
+	$node->safe_psql('template1', "ALTER DATABASE postgres SET $name = $value");
+}
+
+# Enqueued from a session with settings of its own; the timeouts are the
+# worker's problem alone.
+my ($rc, $id, $stderr) = $node->psql('postgres',
+	"SELECT public.transcribe_enqueue('s', '$audio/austen-0880.wav')",
+	connstr => $node->connstr('postgres')
+	  . " options='-c search_path=public -c default_transaction_read_only=off -c statement_timeout=0"
+	  . " -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0'");
+is($rc, 0, 'enqueued') or diag($stderr);
+
+my $status;
+foreach my $try (1 .. 1000)
+{
+	$status = $node->safe_psql('postgres',
+		"SET statement_timeout = 0; SELECT status FROM public.transcribe_jobs",
+		connstr => $node->connstr('postgres')
+		  . " options='-c search_path=public -c statement_timeout=0 -c idle_session_timeout=0'");
+	last if $status =~ /completed|failed/;
+	select(undef, undef, undef, 0.02);
+}
+is($status, 'completed', 'the job completes under hostile settings');
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/ERROR:\s+evil/, 'nothing that was planted ran');
+is($node->safe_psql('postgres',
+		"SELECT min(start_s) > 0.0 AND max(end_s) < 3.0 AND max(end_s) > 2.5 FROM public.transcribe_segments",
+		connstr => $node->connstr('postgres') . " options='-c search_path=public -c statement_timeout=0'"),
+	't', 'times have all their digits');
+
+$node->stop;
+$faulty->stop;
+done_testing();

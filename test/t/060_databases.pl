@@ -1,0 +1,164 @@
+# Many databases, each served, none in the way of its own DDL; copies stand
+# still; and a server that has not loaded the library says what to do.
+use strict;
+use warnings;
+
+use lib 'test/perl';
+use TranscribeTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $audio = make_audio();
+my $faulty = start_faulty();
+my $node = start_cluster('databases', 'transcribe.max_workers' => 2, 'transcribe.idle_timeout' => '30s');
+my $wav = "$audio/austen-0880.wav";
+my $url = $faulty->url;
+
+sub query
+{
+	my ($sql, $db) = @_;
+	return $node->safe_psql($db // 'postgres', $sql);
+}
+
+sub create_database
+{
+	my ($name, $url) = @_;
+	query("CREATE DATABASE $name");
+	query("CREATE EXTENSION transcribe; CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
+		OPTIONS (url '$url', model 'm', retry_interval '10ms')", $name);
+	return;
+}
+
+# More databases than workers: all get their turn.  Idle workers leave for
+# those that wait only after a while, so that here they must leave soon.
+$node->append_conf('postgresql.conf', "transcribe.idle_timeout = '200ms'");
+$node->reload;
+create_database("db$_", $url) foreach 1 .. 4;
+query("SELECT transcribe_enqueue('s', '$wav')", "db$_") foreach 1 .. 4;
+foreach my $n (1 .. 4)
+{
+	ok($node->poll_query_until("db$n", "SELECT status = 'completed' FROM transcribe_jobs"),
+		"database $n of 4 is served by one of 2 workers");
+}
+$node->append_conf('postgresql.conf', "transcribe.idle_timeout = '30s'");
+$node->reload;
+
+# A worker that is busy leaves when its database is wanted, within a second,
+# for its plain owner too.
+query('CREATE ROLE owner LOGIN CREATEDB; ALTER DATABASE db1 OWNER TO owner; ALTER DATABASE db2 OWNER TO owner');
+query("ALTER SERVER whisper OPTIONS (SET url '" . $faulty->url('hang') . "')", "db$_") foreach 1, 2;
+
+sub busy
+{
+	my ($db) = @_;
+	my $before = () = $faulty->log('hang');
+
+	query("SELECT transcribe_enqueue('busy' || clock_timestamp(), '$wav')", $db);
+	$faulty->wait_for_calls($before + 1, 'hang');
+	return;
+}
+
+sub timed
+{
+	my ($sql, $name) = @_;
+	my $begin = time;
+	my ($rc, undef, $stderr) = $node->psql('template1', $sql, extra_params => [ '-U', 'owner' ]);
+	my $took = time - $begin;
+
+	is($rc, 0, "$name succeeds") or diag($stderr);
+	cmp_ok($took, '<', 1.5, "$name does not wait for us");
+	return;
+}
+
+busy('db1');
+timed('ALTER DATABASE db1 RENAME TO db9', 'ALTER DATABASE RENAME');
+ok($node->poll_query_until('db9', "SELECT count(*) > 0 FROM transcribe_jobs WHERE status = 'transcribing'"),
+	'its jobs go on under the new name');
+is(query("SELECT max(attempts + crashes) FROM transcribe_jobs WHERE status = 'transcribing'", 'db9'), '0',
+	'and the interruption cost nothing');
+timed('CREATE DATABASE copy TEMPLATE db9', 'CREATE DATABASE TEMPLATE');
+busy('db2');
+timed('DROP DATABASE db2', 'DROP DATABASE');
+timed('DROP DATABASE db9', 'DROP DATABASE of another one');
+my $begin = time;
+query('CREATE DATABASE unrelated');
+query('DROP DATABASE unrelated');
+cmp_ok(time - $begin, '<', 2, 'unrelated databases come and go');
+
+# The copy stands still until it is adopted.
+query("ALTER SERVER whisper OPTIONS (SET url '$url')", 'copy');
+query("SELECT transcribe_enqueue('of the copy', '$wav')", 'copy');
+ok($node->poll_query_until('copy', "SELECT status = 'completed' FROM transcribe_jobs WHERE session_id = 'of the copy'"),
+	'a copy runs its own jobs');
+is(query("SELECT count(*) > 0 FROM transcribe_jobs WHERE status IN ('queued', 'preprocessing', 'transcribing')", 'copy'), 't',
+	'and lets those rest that it was copied with');
+query('SELECT transcribe_adopt()', 'copy');
+query("SELECT transcribe_enqueue('nudge', '$wav')", 'copy');
+ok($node->poll_query_until('copy', "SELECT bool_and(status = 'completed') FROM transcribe_jobs"),
+	'until it adopts them');
+
+# DROP EXTENSION under a running job, and a new one after it.
+query("ALTER SERVER whisper OPTIONS (SET url '" . $faulty->url('hang') . "')", 'db3');
+busy('db3');
+$begin = time;
+query('DROP EXTENSION transcribe CASCADE', 'db3');
+cmp_ok(time - $begin, '<', 1, 'DROP EXTENSION does not wait');
+query("CREATE EXTENSION transcribe; CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '$url')", 'db3');
+query("SELECT transcribe_enqueue('new', '$wav')", 'db3');
+ok($node->poll_query_until('db3', "SELECT status = 'completed' FROM transcribe_jobs"),
+	'a new extension in the same database works');
+
+# Dump and restore: everything comes along, and stands still.
+query("SELECT transcribe_enqueue('later', '$wav', run_at => '2100-01-01')", 'db4');
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
+$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('db4') ], 'pg_dump');
+query('CREATE DATABASE restored');
+$node->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-q', '-f', $dump, $node->connstr('restored') ], 'restore');
+my $rows = "SELECT (SELECT count(*) FROM transcribe_jobs), (SELECT count(*) FROM transcribe_chunks),
+	(SELECT string_agg(text, '|' ORDER BY segment_no) FROM transcribe_segments)";
+is(query($rows, 'restored'), query($rows, 'db4'), 'jobs and transcripts come along');
+is(query("SELECT bool_and(home <> transcribe_home()) FROM transcribe_jobs", 'restored'), 't', 'as those of another home');
+is(query("SELECT transcribe_enqueue('s2', '$wav') > max(id) FROM transcribe_jobs", 'restored'), 't', 'ids go on');
+
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process/, 'nothing crashed');
+$node->stop;
+
+# Not preloaded: everything but the workers.
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->start;
+query('CREATE DATABASE plain');
+my ($rc, undef, $stderr) = $node->psql('plain', 'CREATE EXTENSION transcribe');
+is($rc, 0, 'CREATE EXTENSION works without preload');
+like($stderr, qr/WARNING:  transcribe is not loaded via shared_preload_libraries/, 'with a warning');
+like($stderr, qr/ALTER SYSTEM SET shared_preload_libraries = transcribe;/, 'that gives the line to set');
+query("CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '$url')", 'plain');
+($rc, my $stdout, $stderr) = $node->psql('plain', "SELECT transcribe_enqueue('s', '$wav')");
+is("$rc $stdout", '0 1', 'enqueue stores the job');
+like($stderr, qr/no worker takes it/, 'and warns');
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'transcribe'");
+$node->restart;
+ok($node->poll_query_until('plain', "SELECT status = 'completed' FROM transcribe_jobs"),
+	'which runs once the server has loaded it');
+
+# On a standby nothing runs and nothing can be enqueued; after promotion both.
+my $primary = start_cluster('primary', init => { allows_streaming => 1 });
+create_server($primary, 'whisper', $url);
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->start;
+$primary->wait_for_catchup($standby);
+($rc, undef, $stderr) = $standby->psql('postgres', "SELECT transcribe_enqueue('s', '$wav')");
+like($stderr, qr/cannot execute transcribe_enqueue\(\) during recovery/, 'a standby takes no jobs');
+is($standby->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'transcribe%'"), '0',
+	'and runs none');
+$primary->stop;
+$standby->promote;
+$standby->safe_psql('postgres', "SELECT transcribe_enqueue('s', '$wav')");
+ok($standby->poll_query_until('postgres', "SELECT status = 'completed' FROM transcribe_jobs"),
+	'after promotion it does');
+$standby->stop;
+
+$faulty->stop;
+done_testing();
