@@ -127,39 +127,43 @@ job_percent(Job *job)
 								 (99 - PERCENT_READING) * Min(1, done / total))));
 }
 
-/* Say in shared memory what is going on. */
-void
-job_note(Job *job, const char *fmt,...)
+/* Say in shared memory how far the job is. */
+static void
+publish_progress(Job *job)
 {
 	TranscribeState *state = transcribe_state();
 	StateProgress *slot = job->progress;
-	char		message[STATE_MESSAGE_SIZE];
-	int			saved = list_length(job->saved);
-	va_list		args;
+	int			saved = 0;
 	ListCell   *lc;
 
 	if (slot == NULL)
 		return;
-	va_start(args, fmt);
-	vsnprintf(message, sizeof(message), fmt, args);
-	va_end(args);
 	foreach(lc, job->chunks)
-		saved += ((JobChunk *) lfirst(lc))->state == CHUNK_SAVED &&
-			!list_member_int(job->saved, ((JobChunk *) lfirst(lc))->chunk_no);
+		saved += ((JobChunk *) lfirst(lc))->state == CHUNK_SAVED;
 
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	slot->job_id = job->id;
-	slot->owner = job->owner_oid;
 	slot->transcribing = job->state >= JOB_TRANSCRIBING;
 	slot->percent = job->state == JOB_WAITING ? 0 : job_percent(job);
 	slot->chunk = saved;
-	slot->chunks = Max(list_length(job->chunks), list_length(job->saved));
-	if (strcmp(slot->message, message) != 0)
+	slot->chunks = list_length(job->chunks);
+	if (strcmp(slot->message, job->note) != 0)
 	{
 		slot->since = GetCurrentTimestamp();
-		strlcpy(slot->message, message, sizeof(slot->message));
+		strlcpy(slot->message, job->note, sizeof(slot->message));
 	}
 	LWLockRelease(state->lock);
+}
+
+/* Say what is being done with the job. */
+void
+job_note(Job *job, const char *fmt,...)
+{
+	va_list		args;
+
+	va_start(args, fmt);
+	vsnprintf(job->note, sizeof(job->note), fmt, args);
+	va_end(args);
+	publish_progress(job);
 }
 
 /* Whether the job's media child is at work, not waiting for its chunks to go. */
@@ -399,6 +403,7 @@ handle_end(Job *job, WireFrame *frame)
 	job->media_running = false;
 	job->media_ended = true;
 	job->decoded = job->end.duration;
+	publish_progress(job);
 }
 
 static void
@@ -772,6 +777,7 @@ job_written(Job *job)
 		if (chunk->state == CHUNK_ANSWERED)
 			chunk->state = CHUNK_SAVED;
 	}
+	publish_progress(job);
 	if (job->state == JOB_TRANSCRIBING)
 		job->noted_transcribing = true;
 	if (job->state == JOB_ENDING)

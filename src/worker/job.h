@@ -103,6 +103,7 @@ typedef struct Job
 	uint64		tag;			/* on the wire: no other claim ever has it */
 	JobState	state;
 	StateProgress *progress;
+	char		note[STATE_MESSAGE_SIZE];	/* what is being done, for people */
 	bool		media_running;
 	bool		media_ended;
 	bool		needs_begin;	/* ask which chunks are saved already */

@@ -47,10 +47,9 @@ static void
 append_times(StringInfo out, JobChunk *chunk, const char *start_name,
 			 const char *end_name, double start, double end)
 {
-	start = timeline_to_source(chunk->spans, chunk->nspans, start, false);
-	end = timeline_to_source(chunk->spans, chunk->nspans, end, true);
+	timeline_map(chunk->spans, chunk->nspans, &start, &end);
 	appendStringInfo(out, "\"%s\": %.3f, \"%s\": %.3f",
-					 start_name, start, end_name, Max(start, end));
+					 start_name, start, end_name, end);
 }
 
 /* Append one word as it goes into the column words. */

@@ -12,6 +12,8 @@
 
 #include "wire/wire.h"
 
+extern void timeline_map(const WireSpan *spans, int nspans, double *start,
+						 double *end);
 extern double timeline_to_source(const WireSpan *spans, int nspans, double t,
 								 bool is_end);
 

@@ -50,6 +50,10 @@ is($node->safe_psql('postgres',
 	't', 'silence inside shifts nothing')
   or diag($node->safe_psql('postgres', "SELECT segment_no, start_s, end_s, text FROM transcribe_segments WHERE session_id = 'silence-inside.wav'"));
 
+is($node->safe_psql('postgres',
+		"SELECT count(*) FROM transcribe_segments WHERE session_id = 'silence-inside.wav' AND start_s < 8 AND end_s > 12"),
+	'0', 'no segment lasts through it');
+
 # Words, where they are asked for.
 $node->safe_psql('postgres',
 	"SELECT transcribe_enqueue('words', '$audio/austen-0880.wav', options => '{\"words\": true, \"language\": \"en\"}')");
