@@ -44,7 +44,7 @@ OBJS = \
 PROGRAMS = transcribe_agent transcribe_media
 AGENT_SRCS = $(wildcard $(srcdir)/src/agent/*.c) $(srcdir)/src/wire/wire.c
 MEDIA_SRCS = $(wildcard $(srcdir)/src/media/*.c) $(srcdir)/src/wire/wire.c
-HEADERS = $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
+INCLUDED = $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 
 MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccomp
 
@@ -52,7 +52,8 @@ EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin
 
 REGRESS = extension servers enqueue results rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
-ISOLATION = enqueue_same_recording cancel_waits_for_nobody
+ISOLATION = enqueue_same_recording cancel_against_save claim_skips_locked \
+	save_of_lost_claim
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso \
 	--temp-instance=tmp_check_iso --temp-config=$(srcdir)/test/transcribe.conf
 TAP_TESTS = 1
@@ -77,11 +78,11 @@ PROGRAM_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wmissing-prototy
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
 	-I$(srcdir)/src $(COPT)
 
-transcribe_agent: $(AGENT_SRCS) $(HEADERS)
+transcribe_agent: $(AGENT_SRCS) $(INCLUDED)
 	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags libcurl) $(AGENT_SRCS) \
 		-o $@ $(shell pkg-config --libs libcurl)
 
-transcribe_media: $(MEDIA_SRCS) $(HEADERS)
+transcribe_media: $(MEDIA_SRCS) $(INCLUDED)
 	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags $(MEDIA_LIBS)) $(MEDIA_SRCS) \
 		-o $@ $(shell pkg-config --libs $(MEDIA_LIBS)) -lm
 
@@ -93,17 +94,21 @@ uninstall: uninstall-programs
 uninstall-programs:
 	rm -f $(addprefix '$(DESTDIR)$(pkglibdir)'/, $(PROGRAMS))
 
-$(OBJS): $(HEADERS)
+$(OBJS): $(INCLUDED)
 
-# Unit tests: test/unit/test_X.c names the sources that it needs in a first
-# line "sources: ..."; backend-free code is built as a frontend.
+# Unit tests: test/unit/test_X.c names the sources that it needs in a line
+# " * sources: ..." of its first comment, or needs src/*/X.c alone.  All are
+# built as a frontend, which is what PostgreSQL calls code outside a server.
 UNIT_TESTS = $(patsubst $(srcdir)/test/unit/%.c,test/unit/bin/%,$(wildcard $(srcdir)/test/unit/test_*.c))
 unit: $(UNIT_TESTS)
-test/unit/bin/%: $(srcdir)/test/unit/%.c $(HEADERS) $(wildcard $(srcdir)/src/*/*.c) $(srcdir)/test/unit/tap.h
+test/unit/bin/%: $(srcdir)/test/unit/%.c $(INCLUDED) $(wildcard $(srcdir)/src/*/*.c) $(srcdir)/test/unit/tap.h
 	@mkdir -p test/unit/bin
 	$(CC) -std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -fsanitize=address,undefined \
-		-fno-sanitize-recover=undefined -I$(srcdir)/src -I$(srcdir)/test/unit $(COPT) \
-		$< $(addprefix $(srcdir)/,$(shell sed -n 's/^ \* sources: //p' $<)) -o $@ -lm
+		-fno-sanitize-recover=undefined -Wno-unused-parameter -DFRONTEND \
+		-I$(srcdir)/src -I$(srcdir)/test/unit -isystem $(includedir_server) $(COPT) \
+		$< $(or $(addprefix $(srcdir)/,$(shell sed -n 's/^ \* sources: //p' $<)), \
+			$(wildcard $(srcdir)/src/*/$(*:test_%=%).c)) -o $@ \
+		-L$(pkglibdir) -L$(libdir) -lpgcommon -lpgport -lm
 
 format:
 	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
