@@ -91,14 +91,14 @@ test_ends(void)
 {
 	samples = 0;
 	add_noise(5, -60);
-	add_speech(3.83, -20);
+	add_speech(3.91, -20);
 	add_noise(5, -60);
 	find();
-	ok(nspans == 1 && span_is(0, 4.8, 5 + 3.83 - 0.08 + 0.3),
+	ok(nspans == 1 && span_is(0, 4.8, 5 + 3.91 - 0.08 + 0.3),
 	   "silence before and after speech goes, but for the padding");
 
 	samples = 0;
-	add_speech(3.83, -20);
+	add_speech(3.91, -20);
 	find();
 	ok(nspans == 1 && spans[0].start == 0 && spans[0].length == samples,
 	   "padding ends where the samples do");

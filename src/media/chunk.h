@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * chunk.h
+ *	  Samples to chunks.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_MEDIA_CHUNK_H
+#define TRANSCRIBE_MEDIA_CHUNK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "media/encode.h"
+#include "media/media.h"
+
+/* All positions are samples of the recording at MEDIA_RATE. */
+typedef struct Chunker
+{
+	const EncodeFormat *format;
+	const MediaSink *sink;
+	size_t		limit;			/* samples in a full buffer */
+	int16_t    *pcm;			/* the buffer, */
+	size_t		len;			/* samples in it, */
+	size_t		size;			/* and allocated */
+	uint64_t	base;			/* position of the buffer's first sample */
+	uint64_t	accounted;		/* position up to which chunks account */
+	uint64_t	kept;			/* samples that went into chunks */
+	uint32_t	chunks;
+} Chunker;
+
+extern bool chunk_init(Chunker *chunker, const WireOpen *open,
+					   const MediaSink *sink, MediaError *error);
+extern size_t chunk_max_samples(const WireOpen *open);
+extern uint64_t chunk_position(const Chunker *chunker);
+extern bool chunk_add(Chunker *chunker, const int16_t *pcm, size_t samples,
+					  MediaError *error);
+extern bool chunk_finish(Chunker *chunker, MediaError *error);
+extern void chunk_free(Chunker *chunker);
+
+#endif							/* TRANSCRIBE_MEDIA_CHUNK_H */

@@ -1,0 +1,172 @@
+/*-------------------------------------------------------------------------
+ *
+ * prepare.c
+ *	  A recording to chunks, from the open descriptor to the end.
+ *
+ * Runs in transcribe_media; the one path that both a child of the agent and
+ * the command line take.  prepare_warm_up() may be called long before,
+ * prepare_lock_in() comes between opening the file and reading it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "media/prepare.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <libavutil/log.h>
+
+#include "media/chunk.h"
+#include "media/decode.h"
+#include "media/sandbox.h"
+#include "media/source.h"
+
+/*
+ * Address space: what FFmpeg, its libraries and the index of a long film
+ * take (a tenth of this, measured), and 8 bytes for each sample of a chunk:
+ * two in the buffer, twice that while it grows, and two encoded, if as WAV.
+ */
+#define BASE_MEMORY			(UINT64_C(1) << 30)
+#define MEMORY_PER_SAMPLE	8
+
+/*
+ * Processor time: the slowest codecs decode at 50 times real time on a slow
+ * machine; a minute on top for the rest.  With no limit on the recording
+ * there is none on the work: 100 hours of it are legitimate.
+ */
+#define BASE_CPU_SECONDS	60
+#define SECONDS_PER_CPU		20
+
+/*
+ * A recording may be so much shorter than its container promised, in part
+ * and in seconds: containers round, and count what encoders pad.
+ */
+#define SHORTFALL_SHARE		0.01
+#define SHORTFALL_SECONDS	1.0
+
+/* Set the error, unless an earlier one is the reason for this one. */
+bool
+media_fail(MediaError *error, const char *code, const char *format,...)
+{
+	va_list		args;
+
+	if (error->code != NULL)
+		return false;
+	error->code = code;
+	va_start(args, format);
+	vsnprintf(error->message, sizeof(error->message), format, args);
+	va_end(args);
+	return false;
+}
+
+bool
+media_no_memory(MediaError *error)
+{
+	return media_fail(error, MEDIA_OUT_OF_MEMORY, "out of memory");
+}
+
+/*
+ * Do once what the first use of libraries costs (pages read from disk,
+ * tables computed), and what can be done of the sandbox.  A spare process
+ * does it while it has nothing to do; encoding a moment of silence in the
+ * usual format touches most of what the first chunk will need.
+ */
+void
+prepare_warm_up(void)
+{
+	static const int16_t silence[MEDIA_RATE / 5];
+	MediaError *ignored = calloc(1, sizeof(*ignored));
+	uint8_t    *data;
+	size_t		size;
+
+	av_log_set_level(AV_LOG_QUIET);
+	if (ignored != NULL &&
+		encode_audio(encode_format("mp3", ignored), silence,
+					 sizeof(silence) / sizeof(silence[0]), &data, &size,
+					 ignored))
+		encode_free(data);
+	free(ignored);
+	sandbox_prepare();
+}
+
+/* Lock the process in; returns the layers that hold, see sandbox.h. */
+unsigned
+prepare_lock_in(const WireOpen *open, bool writes_files)
+{
+	SandboxLimits limits = {
+		.memory = BASE_MEMORY +
+		(uint64_t) chunk_max_samples(open) * MEMORY_PER_SAMPLE,
+		.cpu_seconds = open->max_seconds > 0 ? BASE_CPU_SECONDS +
+		(uint64_t) (open->max_seconds / SECONDS_PER_CPU) : 0,
+		.writes_files = writes_files
+	};
+
+	return sandbox_enter(&limits);
+}
+
+/* Say what was wrong with a recording of which chunks were made. */
+static void
+judge(const Source *source, const Decoded *decoded, Prepared *prepared)
+{
+	double		promise = source_promise(source);
+	double		missing = promise - prepared->end.duration;
+
+	if (source->io_errno != 0)
+		snprintf(prepared->detail, sizeof(prepared->detail),
+				 "could not read beyond %.1f s: %s",
+				 prepared->end.duration, strerror(source->io_errno));
+	else if (decoded->cut_short)
+		snprintf(prepared->detail, sizeof(prepared->detail),
+				 "the file is damaged after %.1f s", prepared->end.duration);
+	else if (missing > SHORTFALL_SECONDS + promise * SHORTFALL_SHARE)
+		snprintf(prepared->detail, sizeof(prepared->detail),
+				 "the recording ends at %.1f s, of %.1f s that its container announces",
+				 prepared->end.duration, promise);
+	else if (decoded->errors > 0)
+		snprintf(prepared->detail, sizeof(prepared->detail),
+				 "%llu packets could not be decoded",
+				 (unsigned long long) decoded->errors);
+	prepared->end.damaged = prepared->detail[0] != '\0';
+	prepared->end.detail = prepared->detail;
+}
+
+/*
+ * Prepare the recording behind a descriptor.  Returns true and how it ended,
+ * or false and the error; chunks may have been handed over in either case.
+ */
+bool
+prepare_recording(int fd, const struct stat *status, const WireOpen *open,
+				  const MediaSink *sink, Prepared *prepared,
+				  MediaError *error)
+{
+	Source		source = {0};
+	Chunker		chunker = {0};
+	Decoded		decoded;
+	WireSource	description;
+	bool		ok;
+
+	memset(prepared, 0, sizeof(*prepared));
+	ok = chunk_init(&chunker, open, sink, error) &&
+		source_open(&source, fd, status, error);
+	if (ok)
+	{
+		source_describe(&source, status, &description);
+		sink->source(sink->arg, &description);
+		ok = decode_recording(&source, &chunker, open->max_seconds, &decoded,
+							  error) &&
+			chunk_finish(&chunker, error);
+	}
+	if (ok)
+	{
+		prepared->end.chunks = chunker.chunks;
+		prepared->end.duration = (double) chunk_position(&chunker) /
+			MEDIA_RATE;
+		prepared->end.kept = (double) chunker.kept / MEDIA_RATE;
+		judge(&source, &decoded, prepared);
+	}
+	source_close(&source);
+	chunk_free(&chunker);
+	return ok;
+}

@@ -1,0 +1,164 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_failure.c
+ *	  Which failures are tried again, which are charged, and after how long.
+ *
+ * sources: src/worker/failure.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <string.h>
+
+#include "tap.h"
+#include "worker/failure.h"
+
+#define HOUR_MS		(3600 * 1000)
+
+/* A verdict in full. */
+static bool
+judged(int status, const char *code, bool retry, bool charge)
+{
+	FailureVerdict verdict = failure_of_status(status);
+
+	return strcmp(verdict.code, code) == 0 && verdict.retry == retry &&
+		verdict.charge == charge;
+}
+
+/* Every status has a verdict. */
+static void
+test_statuses(void)
+{
+	bool		good = true;
+
+	ok(judged(401, "unauthorized", false, true) &&
+	   judged(403, "unauthorized", false, true),
+	   "a refused key is not tried again");
+	ok(judged(404, "not_found_at_server", false, true),
+	   "a wrong address is not tried again");
+	ok(judged(413, "too_large_for_server", false, true) &&
+	   judged(415, "refused_audio", false, true),
+	   "refused audio is not tried again");
+	ok(judged(400, "refused", false, true) &&
+	   judged(402, "refused", false, true) &&
+	   judged(422, "refused", false, true) &&
+	   judged(451, "refused", false, true) &&
+	   judged(499, "refused", false, true),
+	   "what the client did wrong stays wrong");
+	ok(judged(408, "timeout", true, true), "a server's timeout may pass");
+	ok(judged(409, "server_error", true, true), "a conflict may pass");
+	ok(judged(429, "rate_limited", true, false),
+	   "overload may pass and is not charged");
+
+	for (int status = 500; status < 600; status++)
+		good = good && judged(status, "server_error", true, true);
+	ok(good, "every error of the server's may pass");
+
+	good = true;
+	for (int status = 0; status < 400; status++)
+		good = good && judged(status, "bad_response", false, true);
+	ok(good, "redirects and success without content are no answers");
+
+	good = true;
+	for (int status = -1000; status < 10000; status++)
+	{
+		FailureVerdict verdict = failure_of_status(status);
+
+		/* What is free of charge and never tried again would never end. */
+		good = good && verdict.code != NULL && verdict.code[0] != '\0' &&
+			(verdict.charge || verdict.retry);
+	}
+	ok(good, "any number has a verdict, and all but overload are charged");
+}
+
+/* What the media child says of itself may pass, what it says of a file not. */
+static void
+test_media(void)
+{
+	static const char *const passing[] = {
+		"media_crashed", "media_failed", "media_unavailable",
+		"out_of_memory", "io_error", "internal_error"
+	};
+	static const char *const final[] = {
+		"not_audio", "file_not_found", "permission_denied", "too_long", "",
+		"media", "media_crashed ", "IO_ERROR"
+	};
+	bool		good = true;
+
+	for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
+		good = good && failure_media_may_pass(passing[i]);
+	ok(good, "a child that died and a disk that failed may pass");
+
+	good = true;
+	for (size_t i = 0; i < sizeof(final) / sizeof(final[0]); i++)
+		good = good && !failure_media_may_pass(final[i]);
+	ok(good, "what is wrong with a file stays wrong");
+}
+
+/* The wait grows, up to its limit, and jitter spreads it from nothing on. */
+static void
+test_backoff(void)
+{
+	bool		bounded = true;
+	bool		grows = true;
+	int64_t		last = 0;
+
+	ok(failure_backoff(0, 1000, 60000, -1, 1) == 1000 &&
+	   failure_backoff(1, 1000, 60000, -1, 1) == 2000 &&
+	   failure_backoff(5, 1000, 60000, -1, 1) == 32000,
+	   "the wait doubles with each attempt");
+	ok(failure_backoff(6, 1000, 60000, -1, 1) == 60000 &&
+	   failure_backoff(1000000, 1000, 60000, -1, 1) == 60000 &&
+	   failure_backoff(0, 1000, 500, -1, 1) == 500,
+	   "the wait has a limit");
+	ok(failure_backoff(3, 1000, 60000, -1, 0) == 0 &&
+	   failure_backoff(3, 1000, 60000, -1, 0.5) == 4000,
+	   "jitter takes any part of it");
+	ok(failure_backoff(40, INT64_C(3600000), INT64_C(86400000), -1, 1) ==
+	   86400000, "doubling stops at the limit, before it overflows");
+	ok(failure_backoff(5, 0, 0, -1, 1) == 0, "no wait at all is possible");
+
+	for (int attempts = 0; attempts < 64; attempts++)
+	{
+		int64_t		most = failure_backoff(attempts, 500, 30000, -1, 1);
+
+		grows = grows && most >= last;
+		last = most;
+		for (double random = 0; random <= 1; random += 0.125)
+		{
+			int64_t		wait = failure_backoff(attempts, 500, 30000, -1, random);
+
+			bounded = bounded && wait >= 0 && wait <= most && wait <= 30000;
+		}
+	}
+	ok(grows, "a later attempt never waits for less");
+	ok(bounded, "every wait is between nothing and the limit");
+}
+
+/* A server that names a time is heard, within reason. */
+static void
+test_retry_after(void)
+{
+	ok(failure_backoff(2, 1000, 60000, 5000, 0) == 5000,
+	   "the time that a server names is waited for");
+	ok(failure_backoff(2, 1000, 60000, 5000, 1) == 9000,
+	   "jitter comes on top of it");
+	ok(failure_backoff(0, 1000, 2000, 5000, 0) == 5000,
+	   "it may be longer than a wait of our own");
+	ok(failure_backoff(0, 1000, 60000, HOUR_MS, 0) == HOUR_MS &&
+	   failure_backoff(0, 1000, 60000, HOUR_MS + 1, 0) == HOUR_MS &&
+	   failure_backoff(0, 1000, 60000, INT64_MAX, 1) == HOUR_MS + 1000,
+	   "it is believed up to an hour");
+	ok(failure_backoff(0, 1000, 60000, 0, 1) == 1000 &&
+	   failure_backoff(0, 1000, 60000, INT64_MIN, 1) == 1000,
+	   "a time in the past is none");
+}
+
+int
+main(void)
+{
+	test_statuses();
+	test_media();
+	test_backoff();
+	test_retry_after();
+	return done();
+}

@@ -1,0 +1,490 @@
+/*-------------------------------------------------------------------------
+ *
+ * test_response.c
+ *	  What servers answer, and what becomes of it.
+ *
+ * Answers in the shapes that known servers give them, answers that nobody
+ * should give, and refusals.
+ *
+ * sources: src/worker/response.c src/worker/utf8.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres_fe.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "lib/stringinfo.h"
+
+#include "tap.h"
+#include "worker/response.h"
+
+#define BAD		"\xEF\xBF\xBD"
+#define NONE	RESPONSE_NO_NUMBER
+
+/* Answers with status 200, from a literal; of JSON unless told otherwise. */
+#define ANSWER(body)	answer(body, sizeof(body) - 1, "application/json")
+#define TEXT(body)		answer(body, sizeof(body) - 1, "text/plain; charset=utf-8")
+
+/* What is told of a refusal with status 400. */
+#define REFUSAL(body, expected) \
+	(strcmp(refusal(body, sizeof(body) - 1), \
+			"server answered with status 400" expected) == 0)
+
+/* The last answer as it was read, and what was wrong with it. */
+static Response got;
+static const char *problem;
+
+extern const char *__asan_default_options(void);
+
+/* In a worker a memory context is reset; here the program ends. */
+const char *
+__asan_default_options(void)
+{
+	return "detect_leaks=0";
+}
+
+/* The bytes in memory of just their size, to see reads behind their end. */
+static char *
+exactly(const char *body, size_t len)
+{
+	char	   *copy = malloc(len > 0 ? len : 1);
+
+	if (copy == NULL)
+		abort();
+	memcpy(copy, body, len);
+	return copy;
+}
+
+static bool
+answer(const char *body, size_t len, const char *type)
+{
+	char	   *copy = exactly(body, len);
+	bool		good;
+
+	problem = NULL;
+	good = response_parse(copy, len, type, &got, &problem);
+
+	/* Nothing of the result may point into the body. */
+	memset(copy, 'x', len);
+	free(copy);
+	return good && problem == NULL;
+}
+
+static char *
+refusal(const char *body, size_t len)
+{
+	char	   *copy = exactly(body, len);
+	char	   *said = response_refusal(copy, len, 400);
+
+	memset(copy, 'x', len);
+	free(copy);
+	return said;
+}
+
+/* NULL equals NULL only. */
+static bool
+is(const char *value, const char *expected)
+{
+	return value == NULL || expected == NULL ? value == expected :
+		strcmp(value, expected) == 0;
+}
+
+/* Whether the last answer was refused for that reason. */
+static bool
+refused(bool good, const char *reason)
+{
+	return !good && is(problem, reason);
+}
+
+static bool
+segment_is(int i, double start, double end, const char *text)
+{
+	return i < got.nsegments && got.segments[i].start == start &&
+		got.segments[i].end == end && is(got.segments[i].text, text);
+}
+
+static bool
+word_is(const ResponseWords *words, int i, double start, double end,
+		const char *word)
+{
+	return i < words->count && words->word[i].start == start &&
+		words->word[i].end == end && is(words->word[i].word, word);
+}
+
+/* The shapes that OpenAI's models give. */
+static void
+test_openai(void)
+{
+	ok(ANSWER("{\"task\":\"transcribe\",\"language\":\"english\",\"duration\":"
+			  "8.47,\"text\":\"Hello. World.\",\"segments\":[{\"id\":0,\"seek\":0,"
+			  "\"start\":0.0,\"end\":3.32,\"text\":\" Hello.\",\"tokens\":[1,[2],3],"
+			  "\"temperature\":0.0,\"avg_logprob\":-0.28,\"compression_ratio\":1.23,"
+			  "\"no_speech_prob\":0.0098},{\"id\":1,\"start\":3.5,\"end\":8.1e0,"
+			  "\"text\":\" World.\"}],\"words\":[{\"word\":\"Hello\",\"start\":0.1,"
+			  "\"end\":0.5},{\"word\":\"World\",\"start\":3.5,\"end\":4}],"
+			  "\"usage\":{\"type\":\"duration\",\"seconds\":9}}") &&
+	   is(got.text, "Hello. World.") && is(got.language, "english") &&
+	   got.duration == 8.47 && got.has_segments && got.nsegments == 2,
+	   "verbose JSON is read");
+	ok(segment_is(0, 0, 3.32, " Hello.") && segment_is(1, 3.5, 8.1, " World.") &&
+	   got.segments[0].avg_logprob == -0.28 &&
+	   got.segments[0].compression_ratio == 1.23 &&
+	   got.segments[0].no_speech_prob == 0.0098, "and its segments");
+	ok(got.segments[1].avg_logprob == NONE &&
+	   got.segments[1].compression_ratio == NONE &&
+	   got.segments[1].no_speech_prob == NONE &&
+	   got.segments[1].speaker == NULL && got.segments[1].words.count == 0,
+	   "what a segment does not say is not there");
+	ok(got.words.count == 2 && word_is(&got.words, 0, 0.1, 0.5, "Hello") &&
+	   word_is(&got.words, 1, 3.5, 4, "World"), "and its words");
+
+	ok(ANSWER("{\"text\":\"Hi\",\"usage\":{\"input_token_details\":"
+			  "{\"text_tokens\":0}}}") && is(got.text, "Hi") &&
+	   got.language == NULL && got.duration == NONE && !got.has_segments &&
+	   got.nsegments == 0 && got.words.count == 0, "text alone is enough");
+	ok(ANSWER("{\"text\":\"x\",\"languages\":[{\"code\":\"de\"},{\"code\":\"en\"}]}") &&
+	   is(got.language, "de"), "of several languages the first is told");
+	ok(ANSWER("{\"task\":\"transcribe\",\"text\":\"Hi. Yes.\",\"duration\":4,"
+			  "\"segments\":[{\"type\":\"transcript.text.segment\",\"id\":\"seg_1\","
+			  "\"start\":0,\"end\":1,\"text\":\"Hi.\",\"speaker\":\"A\"},"
+			  "{\"id\":\"seg_2\",\"start\":1,\"end\":2,\"text\":\"Yes.\","
+			  "\"speaker\":\"agent\"}]}") && got.nsegments == 2 &&
+	   is(got.segments[0].speaker, "A") && is(got.segments[1].speaker, "agent"),
+	   "speakers are read");
+}
+
+/* How others differ. */
+static void
+test_others(void)
+{
+	ok(ANSWER("{\"text\":\"a b\",\"segments\":[{\"start\":0,\"end\":2,\"text\":"
+			  "\"a b\",\"words\":[{\"word\":\" a\",\"start\":0,\"end\":1,"
+			  "\"probability\":0.5},{\"word\":\" b\",\"start\":1,\"end\":2}]},"
+			  "{\"start\":2,\"end\":3,\"text\":\"c\",\"words\":[{\"word\":\" c\","
+			  "\"start\":2.5,\"end\":3}]}]}") && got.words.count == 0 &&
+	   got.segments[0].words.count == 2 && got.segments[1].words.count == 1 &&
+	   word_is(&got.segments[0].words, 1, 1, 2, " b") &&
+	   word_is(&got.segments[1].words, 0, 2.5, 3, " c"),
+	   "words inside segments stay with their segment");
+	ok(ANSWER("{\"words\":[{\"start\":0,\"end\":1,\"text\":\"a\"}],\"segments\":["
+			  "{\"id\":0,\"start\":0,\"end\":1,\"text\":\"a\",\"words\":[{\"start\":0,"
+			  "\"end\":1,\"text\":\"a\"}]}],\"text\":\"a\"}") &&
+	   word_is(&got.words, 0, 0, 1, "a") &&
+	   word_is(&got.segments[0].words, 0, 0, 1, "a"),
+	   "a word may be called text");
+	ok(ANSWER("{\"text\":\"a\",\"duration\":\"61.5\",\"segments\":[{\"start\":"
+			  "\"1.5\",\"end\":\"2e0\",\"text\":\"a\",\"no_speech_prob\":null,"
+			  "\"speaker\":1}]}") && got.duration == 61.5 &&
+	   segment_is(0, 1.5, 2, "a") && got.segments[0].no_speech_prob == NONE &&
+	   is(got.segments[0].speaker, "1"),
+	   "numbers may be strings, and a speaker a number");
+	ok(ANSWER("{\"segments\":[{\"text\":\"a\"}]}") && got.text == NULL &&
+	   segment_is(0, NONE, NONE, "a"), "segments alone are enough");
+	ok(ANSWER("{\"text\":\"\",\"segments\":[]}") && got.has_segments &&
+	   got.nsegments == 0 && is(got.text, ""), "nobody may have said anything");
+	ok(ANSWER("{\"text\":\"a\",\"segments\":null,\"words\":null,\"language\":null,"
+			  "\"duration\":null}") && !got.has_segments && got.language == NULL &&
+	   got.duration == NONE, "what is null is not there");
+	ok(ANSWER("{\"text\":\"a\",\"segments\":[]}") && !got.has_segments &&
+	   ANSWER("{\"text\":\"a\",\"segments\":[{\"start\":0},{\"text\":\" \\n\"}]}") &&
+	   !got.has_segments && ANSWER("{\"text\":\"a\",\"segments\":[\"a\"]}") &&
+	   !got.has_segments, "segments that say nothing do not lose the text");
+	ok(ANSWER("{\"text\":\"a\",\"error\":null}") &&
+	   ANSWER("{\"text\":\"a\",\"error\":\"\"}") &&
+	   ANSWER("{\"text\":\"a\",\"message\":\"done\"}"),
+	   "an answer with a text is no error");
+}
+
+/* Numbers that are none. */
+static void
+test_numbers(void)
+{
+	ok(ANSWER("{\"text\":\"a\",\"duration\":1e400,\"segments\":[{\"start\":-1e400,"
+			  "\"end\":1e308,\"avg_logprob\":-1e999,\"text\":\"a\"}]}") &&
+	   got.duration == NONE && segment_is(0, NONE, NONE, "a") &&
+	   got.segments[0].avg_logprob == NONE, "a number too large is none");
+	ok(ANSWER("{\"text\":\"a\",\"duration\":\"nan\",\"segments\":[{\"start\":\"inf\","
+			  "\"end\":\"-Infinity\",\"text\":\"a\"}]}") && got.duration == NONE &&
+	   segment_is(0, NONE, NONE, "a"), "a string that is not finite is none");
+	ok(ANSWER("{\"text\":\"a\",\"duration\":\"\",\"segments\":[{\"start\":\"1s\","
+			  "\"end\":\"one\",\"text\":\"a\"}]}") && got.duration == NONE &&
+	   segment_is(0, NONE, NONE, "a"), "a string that is no number is none");
+	ok(ANSWER("{\"text\":\"a\",\"duration\":{\"s\":1},\"segments\":[{\"start\":[1],"
+			  "\"end\":true,\"text\":\"a\"}]}") && got.duration == NONE &&
+	   segment_is(0, NONE, NONE, "a"), "what is of another kind is none");
+	ok(ANSWER("{\"text\":\"a\",\"segments\":[{\"start\":-0.5,\"end\":-0,\"text\":"
+			  "\"a\"}]}") && segment_is(0, -0.5, 0, "a"),
+	   "a negative time is read; the timeline brings it in");
+	ok(ANSWER("{\"text\":\"a\",\"duration\":123456789012345678901234567890}") &&
+	   got.duration == NONE && ANSWER("{\"text\":\"a\",\"duration\":1e9}") &&
+	   got.duration == 1e9, "thirty years is the longest time");
+	ok(refused(ANSWER("{\"text\":\"a\",\"duration\":NaN}"),
+			   "it is not valid JSON"), "what JSON does not know is refused");
+}
+
+/* Text with everything in it. */
+static void
+test_text(void)
+{
+	ok(ANSWER("{\"text\":\"a\\u0000b\\ud83d\\ude00\\ud83d \\\"q\\\" \\\\u0041\\n\"}") &&
+	   is(got.text, "a" BAD "b\xF0\x9F\x98\x80" BAD " \"q\" \\u0041\n"),
+	   "escapes become characters, or their replacement");
+	ok(ANSWER("{\"text\":\"caf\xC3\xA9 \xFF\xED\xA0\x80 \xE2\x82\"}") &&
+	   is(got.text, "caf\xC3\xA9 " BAD BAD BAD BAD " " BAD BAD),
+	   "malformed bytes lose nothing but themselves");
+	ok(ANSWER("\xEF\xBB\xBF {\"text\":\"a\"}\r\n") && is(got.text, "a"),
+	   "a mark before and blanks around are no harm");
+	ok(ANSWER("{\"te\\u0078t\":\"a\"}") && is(got.text, "a"),
+	   "a name may be escaped");
+	ok(ANSWER("{\"text\":17}") && is(got.text, "17"),
+	   "a number that was said is text");
+	ok(ANSWER("{\"text\":\"a\",\"text\":\"b\",\"duration\":1,\"duration\":2,"
+			  "\"segments\":[{\"text\":\"c\",\"text\":\"d\",\"start\":1,\"start\":2}]}") &&
+	   is(got.text, "b") && got.duration == 2 && segment_is(0, 2, NONE, "d"),
+	   "of a name that comes twice the last counts");
+
+	ok(TEXT(" Hello\nworld \xFF\n") && is(got.text, "Hello\nworld " BAD "\n") &&
+	   !got.has_segments && got.duration == NONE, "plain text is text");
+	ok(TEXT("") && is(got.text, "") && TEXT(" \n") && is(got.text, ""),
+	   "plain text may be empty");
+	ok(TEXT("\xEF\xBB\xBFHello") && is(got.text, "Hello"),
+	   "a mark before plain text is no part of it");
+	ok(TEXT(" {\"text\":\"a\"}") && is(got.text, "a") &&
+	   answer("{\"text\":\"b\"}", 12, "TEXT/Plain") && is(got.text, "b") &&
+	   answer("{\"text\":\"c\"}", 12, "") && is(got.text, "c"),
+	   "JSON is JSON whatever it is called");
+	ok(!answer("Hello", 5, "application/octet-stream") &&
+	   !answer("Hello", 5, "text/html") && !answer("Hello", 5, ""),
+	   "other text than what is called plain is refused");
+}
+
+/* Places that look like those we read. */
+static void
+test_places(void)
+{
+	ok(ANSWER("{\"result\":{\"text\":\"no\",\"segments\":[{\"text\":\"no\"}]},"
+			  "\"text\":\"yes\"}") && is(got.text, "yes") && !got.has_segments,
+	   "a text elsewhere is another");
+	ok(ANSWER("{\"text\":\"yes\",\"segments\":[[{\"text\":\"no\"}],"
+			  "{\"text\":\"s\",\"alternatives\":[{\"text\":\"no\"}],"
+			  "\"start\":1}]}") && got.nsegments == 1 &&
+	   segment_is(0, 1, NONE, "s") && is(got.text, "yes"),
+	   "a text further inside is another");
+	ok(ANSWER("{\"text\":\"yes\",\"words\":[\"a\",[],{\"word\":\"w\"}],"
+			  "\"segments\":[{\"words\":[1,{\"word\":\"x\"}],\"text\":\"s\"}]}") &&
+	   got.words.count == 1 && word_is(&got.words, 0, NONE, NONE, "w") &&
+	   got.segments[0].words.count == 1,
+	   "elements of another kind are passed by");
+	ok(refused(ANSWER("{\"segments\":{\"text\":\"no\"},\"words\":[{\"word\":\"w\"}]}"),
+			   "it holds no text") &&
+	   refused(ANSWER("[{\"text\":\"no\"}]"), "it holds no text") &&
+	   refused(ANSWER("\"text\""), "it holds no text") &&
+	   refused(ANSWER("{}"), "it holds no text") &&
+	   refused(ANSWER("{\"text\":null}"), "it holds no text") &&
+	   refused(ANSWER("{\"TEXT\":\"no\"}"), "it holds no text"),
+	   "JSON without a text is refused");
+}
+
+/* What is no answer at all. */
+static void
+test_garbage(void)
+{
+	const char	whole[] = "{\"text\":\"a\\ud83d\\ude00\",\"segments\":"
+		"[{\"start\":1.5,\"words\":[{\"word\":\"\xC3\xA9\"}]}]}";
+	bool		cut = true;
+
+	ok(refused(ANSWER(""), "it is empty") && refused(ANSWER(" \r\n\t"), "it is empty") &&
+	   refused(ANSWER("\xEF\xBB\xBF"), "it is empty"),
+	   "an empty answer is refused");
+	ok(refused(ANSWER("<!DOCTYPE html><html></html>"),
+			   "it is a page of HTML or XML, not JSON") &&
+	   refused(ANSWER("\xEF\xBB\xBF\n <?xml version=\"1.0\"?>"),
+			   "it is a page of HTML or XML, not JSON"),
+	   "a page is refused, and called one");
+	for (size_t len = 1; len < sizeof(whole) - 1; len++)
+		cut = cut && refused(answer(whole, len, "application/json"),
+							 "it is not valid JSON");
+	ok(cut && ANSWER("{\"text\":\"a\"}"), "an answer cut anywhere is refused");
+	ok(!ANSWER("data: {\"type\":\"error\"}\n\ndata: [DONE]\n\n") &&
+	   !ANSWER("{\"text\":\"a\"}{\"text\":\"b\"}") && !ANSWER("{'text':'a'}") &&
+	   !ANSWER("{\"text\":\"a\",}") && !ANSWER("{\"text\":\"a\"]") &&
+	   !ANSWER("{\"text\":\"a\\x\"}") && !ANSWER("{\"text\":\"a\nb\"}") &&
+	   !ANSWER("{\"text\":\"a\"}\0") && !ANSWER("\0\0\0\0") &&
+	   !ANSWER("\x1f\x8b\x08\0\0\0\0\0") && !ANSWER("\xFF\xFE{\0}\0"),
+	   "what is not JSON is refused");
+	ok(refused(ANSWER("{\"error\":{\"message\":\"overloaded\",\"code\":429}}"),
+			   "it is an error: overloaded") &&
+	   is(got.error_code, "429") &&
+	   refused(ANSWER("{\"detail\":\"busy\",\"segments\":[]}"),
+			   "it is an error: busy"), "an error in an answer is told");
+}
+
+/* Depth and number, without a limit on the server's side. */
+static void
+test_limits(void)
+{
+	StringInfoData body;
+	const char *deep = "its JSON is nested too deeply";
+
+	initStringInfo(&body);
+	for (int i = 0; i < 100000; i++)
+		appendStringInfoString(&body, i % 2 ? "{\"a\":" : "[");
+	ok(refused(answer(body.data, body.len, "application/json"), deep),
+	   "a depth of a hundred thousand is refused");
+	resetStringInfo(&body);
+	for (int i = 0; i < 100000; i++)
+		appendStringInfoString(&body, "{\"error\":");
+	ok(refused(answer(body.data, body.len, "application/json"), deep) &&
+	   is(refusal(body.data, body.len), "server answered with status 400"),
+	   "in a refusal as well");
+
+	ok(ANSWER("{\"text\":\"a\",\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+			  "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}") &&
+	   refused(ANSWER("{\"text\":\"a\",\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+					  "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}"), deep),
+	   "a depth of 32 is the limit");
+
+	resetStringInfo(&body);
+	appendStringInfoString(&body, "{\"text\":\"a\",\"segments\":[");
+	for (int i = 0; i < 5000; i++)
+		appendStringInfo(&body, "%s{\"start\":%d,\"end\":%d,\"text\":\"s\","
+						 "\"words\":[{\"word\":\"w\"}]}", i ? "," : "", i, i + 1);
+	appendStringInfoString(&body, "]}");
+	ok(answer(body.data, body.len, "application/json") &&
+	   got.nsegments == 5000 && segment_is(4999, 4999, 5000, "s") &&
+	   got.segments[4999].words.count == 1,
+	   "thousands of segments are no depth");
+	pfree(body.data);
+}
+
+/* A body of so many empty segments or words. */
+static bool
+holds(const char *name, int count)
+{
+	StringInfoData body;
+	bool		good;
+
+	initStringInfo(&body);
+	appendStringInfo(&body, "{\"text\":\"a\",\"%s\":[", name);
+	for (int i = 0; i < count; i++)
+		appendStringInfoString(&body, i ? ",{}" : "{}");
+	appendStringInfoString(&body, "]}");
+	good = answer(body.data, body.len, "application/json");
+	pfree(body.data);
+	free(got.segments);
+	free(got.words.word);
+	return good;
+}
+
+static void
+test_numbers_of_items(void)
+{
+	ok(holds("segments", 1000000) && got.nsegments == 1000000 &&
+	   holds("words", 1000000) && got.words.count == 1000000,
+	   "a million segments or words are read");
+	ok(refused(holds("segments", 1000001),
+			   "it has too many segments or words") &&
+	   refused(holds("words", 1000001), "it has too many segments or words"),
+	   "more are refused");
+}
+
+/* Refusals, in the shapes that are known. */
+static void
+test_refusals(void)
+{
+	ok(REFUSAL("{\"error\":{\"message\":\"no \\\"file\\\"\",\"type\":"
+			   "\"invalid_request_error\",\"param\":\"file\",\"code\":null}}",
+			   ": no \"file\""), "an error's message is told");
+	ok(REFUSAL("{\"error\":\"no model\"}", ": no model"), "or the error itself");
+	ok(REFUSAL("{\"detail\":\"Not Found\"}", ": Not Found"), "or a detail");
+	ok(REFUSAL("{\"detail\":[{\"loc\":[\"body\",\"file\"],\"msg\":\"field required\","
+			   "\"type\":\"missing\"},{\"msg\":\"second\"}]}", ": field required"),
+	   "or the first of several");
+	ok(REFUSAL("{\"message\":\"no route\",\"request_id\":\"x\"}", ": no route"),
+	   "or a bare message");
+	ok(REFUSAL("Invalid request", ": Invalid request") &&
+	   REFUSAL(" \n413: too large", ": 413: too large"),
+	   "or what was sent as plain text");
+	ok(REFUSAL("{\"error\":{\"message\":\"a\\nb\\tc\\u0001\\u0000\"}}",
+			   ": a b c " BAD) && REFUSAL("a\r\nb\0c", ": a  b" BAD "c"),
+	   "in one line, of characters that can be stored");
+	ok(REFUSAL("", "") && REFUSAL(" \r\n", "") && REFUSAL("{}", "") &&
+	   REFUSAL("{\"error\":{\"code\":1}}", "") && REFUSAL("{\"error\":\" \"}", "") &&
+	   REFUSAL("{\"error\":null}", "") && REFUSAL("{\"error\":\"cut", ""),
+	   "nothing, if nothing was said");
+	ok(REFUSAL("<html>Bad Gateway</html>", "") &&
+	   REFUSAL("\r\n<!DOCTYPE html>", "") && REFUSAL("\xEF\xBB\xBF<html>", ""),
+	   "and nothing of a page");
+	ok(REFUSAL("\xEF\xBB\xBF\n {\"error\":\"x\"}", ": x"),
+	   "blanks before a refusal are no harm");
+}
+
+/* Long messages, whose cut may fall anywhere in a character. */
+static void
+test_long_refusals(void)
+{
+	static const char *const kinds[] = {
+		"e", "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80"
+	};
+	bool		good = true;
+	size_t		head = strlen("server answered with status 400: ");
+
+	for (int shift = 0; shift < 4; shift++)
+	{
+		for (int kind = 0; kind < (int) lengthof(kinds); kind++)
+		{
+			size_t		size = strlen(kinds[kind]);
+			size_t		whole = (1000 - shift) / size * size + shift;
+			StringInfoData body;
+			char	   *text;
+			char	   *json;
+
+			initStringInfo(&body);
+			appendStringInfoString(&body, "{\"error\":\"");
+			for (int i = 0; i < shift; i++)
+				appendStringInfoChar(&body, '.');
+			for (int i = 0; i < 2000; i++)
+				appendStringInfoString(&body, kinds[kind]);
+			text = refusal(body.data + 10, body.len - 10);
+			appendStringInfoString(&body, "\"}");
+			json = refusal(body.data, body.len);
+			good = good && is(text, json) && strlen(text) == head + whole &&
+				strncmp(text + head, body.data + 10, whole) == 0;
+		}
+	}
+	ok(good, "a long refusal is cut between two characters");
+
+	good = true;
+	for (int shift = 0; shift < 3; shift++)
+	{
+		StringInfoData body;
+
+		initStringInfo(&body);
+		appendStringInfo(&body, "{\"error\":\"%.*s", shift, "..");
+		for (int i = 0; i < 1000; i++)
+			appendStringInfoString(&body, "\xE2\x82\xAC");
+		appendStringInfoString(&body, "\"}");
+		good = good && !answer(body.data, body.len, "application/json") &&
+			strlen(problem) <= strlen("it is an error: ") + 500 &&
+			strcmp(problem + strlen(problem) - 3, "\xE2\x82\xAC") == 0;
+	}
+	ok(good, "so is an error in an answer");
+}
+
+int
+main(void)
+{
+	test_openai();
+	test_others();
+	test_numbers();
+	test_text();
+	test_places();
+	test_garbage();
+	test_limits();
+	test_numbers_of_items();
+	test_refusals();
+	test_long_refusals();
+	return done();
+}
