@@ -1,0 +1,220 @@
+# What the TAP tests of transcribe share.
+#
+#	use TranscribeTest;
+#	my $node = start_cluster('main');
+#	my $faulty = start_faulty();
+#	create_server($node, 'whisper', $faulty->url('status=500,times=2'));
+#	$node->safe_psql('postgres', "SELECT transcribe_enqueue('s', '$wav')");
+#	wait_for($node, "SELECT status FROM transcribe_jobs", 'completed');
+#
+# Rules: a test server's standard input is held here alone, so it ends with
+# the test, however that ends; nothing is waited for by sleeping.
+package TranscribeTest;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use Exporter qw(import);
+use File::Basename qw(dirname);
+use JSON::PP;
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+
+use TranscribeTest::Server;
+
+our @EXPORT = qw(
+  start_cluster start_faulty start_whisper make_audio transcripts
+  create_server create_mapping wait_for processes_of word_error_rate
+);
+
+my $test_dir = abs_path(dirname(__FILE__) . '/..');
+my $audio_dir;
+
+# Start a cluster with the extension loaded and created in "postgres".
+#
+# %settings are lines of postgresql.conf.  "init" is no setting but what
+# Cluster's init() takes, as a hash: init => { allows_streaming => 1 }.
+sub start_cluster
+{
+	my ($name, %settings) = @_;
+	my $init = delete $settings{init} // {};
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(%$init);
+	%settings = (
+		shared_preload_libraries => 'transcribe',
+		fsync => 'off',
+		log_min_messages => 'info',
+		log_line_prefix => '%m [%p] %b %q%a ',
+		%settings);
+	foreach my $setting (sort keys %settings)
+	{
+		my $value = $settings{$setting} =~ s/'/''/gr;
+		$node->append_conf('postgresql.conf', "$setting = '$value'");
+	}
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION transcribe');
+	return $node;
+}
+
+# Start the server that misbehaves: see test/whisper/faulty_server.py.
+# Debian's Python, because that has its aiohttp.
+sub start_faulty
+{
+	return TranscribeTest::Server->start('/usr/bin/python3',
+		"$test_dir/whisper/faulty_server.py");
+}
+
+# Start the real Whisper.  Its Python environment is made by check.sh; a test
+# that is run by hand uses that of venv.sh in the cache, and makes it if need
+# be.
+sub start_whisper
+{
+	my $python = $ENV{TRANSCRIBE_TEST_PYTHON};
+
+	if (!$python)
+	{
+		my $cache = $ENV{XDG_CACHE_HOME} // "$ENV{HOME}/.cache";
+
+		$python = `"$test_dir/whisper/venv.sh" "$cache/transcribe/whisper"`;
+		chomp $python;
+	}
+	return TranscribeTest::Server->start($python,
+		"$test_dir/whisper/whisper_server.py");
+}
+
+# The directory of the recordings, see test/audio/make.sh.  They are made
+# once: by check.sh for all tests, else for this one.
+sub make_audio
+{
+	$audio_dir //= $ENV{TRANSCRIBE_TEST_AUDIO};
+	if (!$audio_dir)
+	{
+		$audio_dir = PostgreSQL::Test::Utils::tempdir();
+		system_or_bail("$test_dir/audio/make.sh", $audio_dir);
+	}
+	return $audio_dir;
+}
+
+# What is spoken in each recording: a hash of file names.
+sub transcripts
+{
+	return JSON::PP->new->utf8->decode(
+		slurp_file(make_audio() . '/transcripts.json'));
+}
+
+# The word error rate of a transcript, from 0.
+sub word_error_rate
+{
+	my ($expected, $actual) = @_;
+
+	open(my $out, '-|', '/usr/bin/python3', "$test_dir/audio/wer.py",
+		$expected, $actual)
+	  or die "could not run wer.py: $!";
+	my $rate = <$out>;
+	close $out or die "wer.py failed";
+	return 0 + $rate;
+}
+
+# Create a foreign server in "postgres"; %options are its options.
+sub create_server
+{
+	my ($node, $name, $url, %options) = @_;
+
+	$options{url} = $url;
+	$options{model} //= 'whisper-1';
+	$node->safe_psql('postgres',
+		"CREATE SERVER $name FOREIGN DATA WRAPPER transcribe OPTIONS ("
+		  . option_list(%options)
+		  . ')');
+	return;
+}
+
+# Create a user mapping for a role, or for PUBLIC.
+sub create_mapping
+{
+	my ($node, $role, $server, %options) = @_;
+
+	$node->safe_psql('postgres',
+		"CREATE USER MAPPING FOR $role SERVER $server OPTIONS ("
+		  . option_list(%options)
+		  . ')');
+	return;
+}
+
+# Options as SQL wants them.
+sub option_list
+{
+	my (%options) = @_;
+	my @list;
+
+	foreach my $option (sort keys %options)
+	{
+		my $value = $options{$option} =~ s/'/''/gr;
+		push @list, "$option '$value'";
+	}
+	return join(', ', @list);
+}
+
+# Wait until a query in "postgres" returns what is expected (default: t).
+# Returns whether it did; if not, says how the jobs stood.  With a name it is
+# an assertion too.
+sub wait_for
+{
+	my ($node, $sql, $expected, $name) = @_;
+	my $reached = $node->poll_query_until('postgres', $sql, $expected // 't');
+
+	# Reported at the caller's line.
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($reached, $name) if defined $name;
+	if (!$reached)
+	{
+		my (undef, $jobs) = $node->psql('postgres',
+			    'SELECT id, session_id, status, progress, attempts, crashes,'
+			  . ' run_at - now() AS due_in, error_code, error'
+			  . ' FROM transcribe_jobs ORDER BY id',
+			extra_params => [ '--no-align', '-P', 'tuples_only=off' ]);
+		diag("waited in vain for: $sql\n" . ($jobs // ''));
+	}
+	return $reached;
+}
+
+# The descendants of a process: a list of { pid, ppid, comm, title }, parents
+# first.  comm is the program's name, title what ps shows: PostgreSQL's
+# processes differ in it alone.
+sub processes_of
+{
+	my ($ancestor) = @_;
+	my %children;
+	my @found;
+	my @queue = ($ancestor);
+
+	foreach my $file (glob '/proc/[0-9]*/stat')
+	{
+		# A process may end while we look.
+		open(my $stat, '<', $file) or next;
+		my $line = <$stat> // next;
+		# The name is in parentheses and may hold some.
+		my ($pid, $comm, $ppid) = $line =~ /^(\d+) \((.*)\) \S (\d+) /s
+		  or next;
+		my $title = '';
+		if (open(my $cmdline, '<', "/proc/$pid/cmdline"))
+		{
+			$title = (<$cmdline> // '') =~ s/\0+$//r =~ tr/\0/ /r;
+		}
+		push @{ $children{$ppid} },
+		  { pid => $pid, ppid => $ppid, comm => $comm, title => $title };
+	}
+	while (defined(my $pid = shift @queue))
+	{
+		my @born = @{ $children{$pid} // [] };
+		push @found, @born;
+		push @queue, map { $_->{pid} } @born;
+	}
+	return @found;
+}
+
+1;
