@@ -376,6 +376,26 @@ note_start(int i, TimestampTz now)
 	db->next_due = DT_NOEND;
 }
 
+/*
+ * All slots are taken and a database waits: who has nothing to do shall leave
+ * before its time.  The end of a worker wakes us.
+ */
+static void
+want_slots(void)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	for (int w = 0; w < transcribe_max_workers; w++)
+	{
+		StateWorker *worker = &state->workers[w];
+
+		if (!worker->in_use || worker->wanted)
+			continue;
+		worker->wanted = true;
+		state_wake(&state->databases[worker->database].worker);
+	}
+	LWLockRelease(state->lock);
+}
+
 /* Could not start one: say so once, and look again later. */
 static TimestampTz
 no_slot(TimestampTz now)
@@ -427,8 +447,8 @@ launch_workers(TimestampTz now)
 		}
 		if (w < 0)
 		{
-			/* All workers are busy: one that ends wakes us. */
 			next_database = i;
+			want_slots();
 			break;
 		}
 		if (!start_worker(w))

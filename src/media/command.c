@@ -84,7 +84,8 @@ describe_source(void *arg, const WireSource *source)
 	/* Names of FFmpeg's, of letters, digits and commas: no need to quote. */
 	if (command->json)
 		fprintf(command->text,
-				"{\"container\": \"%s\", \"codec\": \"%s\", \"sample_rate\": %u, \"channels\": %u,\n \"chunks\": [",
+				"{\"container\": \"%s\", \"codec\": \"%s\", "
+				"\"sample_rate\": %u, \"channels\": %u,\n \"chunks\": [",
 				source->container, source->codec,
 				source->sample_rate, source->channels);
 	else
@@ -114,7 +115,9 @@ describe_chunk(const Command *command, const WireChunk *chunk)
 		return;
 	}
 	fprintf(command->text,
-			"%s\n  {\"chunk\": %u, \"start\": %.4f, \"end\": %.4f, \"seconds\": %.4f, \"loudness\": %.2f, \"gain\": %.2f, \"bytes\": %llu,\n   \"spans\": [",
+			"%s\n  {\"chunk\": %u, \"start\": %.4f, \"end\": %.4f, "
+			"\"seconds\": %.4f, \"loudness\": %.2f, \"gain\": %.2f, "
+			"\"bytes\": %llu,\n   \"spans\": [",
 			chunk->chunk_no > 0 ? "," : "", chunk->chunk_no, chunk->start,
 			chunk->end, chunk->seconds, chunk->loudness, chunk->gain,
 			(unsigned long long) chunk->size);
@@ -172,7 +175,9 @@ describe_end(const Command *command, const WireEnd *end)
 	if (command->json)
 		/* The detail is a sentence of ours, of numbers and strerror(). */
 		fprintf(command->text,
-				"%s],\n \"duration\": %.4f, \"kept\": %.4f, \"damaged\": %s, \"detail\": \"%s\",\n \"sandbox\": {\"limits\": %s, \"landlock\": %s, \"seccomp\": %s}}\n",
+				"%s],\n \"duration\": %.4f, \"kept\": %.4f, "
+				"\"damaged\": %s, \"detail\": \"%s\",\n \"sandbox\": "
+				"{\"limits\": %s, \"landlock\": %s, \"seccomp\": %s}}\n",
 				end->chunks > 0 ? "\n " : "", end->duration, end->kept,
 				end->damaged ? "true" : "false", end->detail,
 				command->layers & SANDBOX_LIMITS ? "true" : "false",

@@ -244,6 +244,9 @@ open_decoder(Source *source, MediaError *error)
 	const AVCodec *codec = avcodec_find_decoder(parameters->codec_id);
 	int			result;
 
+	if (parameters->codec_id == AV_CODEC_ID_NONE)
+		return media_fail(error, MEDIA_UNDECODABLE,
+						  "audio is in a codec that is not known");
 	if (codec == NULL)
 		return media_fail(error, MEDIA_UNDECODABLE,
 						  "audio codec \"%s\" is not supported",

@@ -92,17 +92,23 @@ below_media_directory(const char *path)
 	return false;
 }
 
-/* Whether the path, as it is written, points below a media directory. */
+/*
+ * Whether the path, as it is written, points below a media directory, as that
+ * is written or as it really is.
+ */
 static bool
 written_below_media_directory(const char *path)
 {
+	char		root[PATH_MAX];
 	char	   *canonical = pstrdup(path);
 	ListCell   *lc;
 
 	canonicalize_path(canonical);
 	foreach(lc, transcribe_media_directory_list())
 	{
-		if (path_is_prefix_of_path(lfirst(lc), canonical))
+		if (path_is_prefix_of_path(lfirst(lc), canonical) ||
+			(realpath(lfirst(lc), root) != NULL &&
+			 path_is_prefix_of_path(root, canonical)))
 			return true;
 	}
 	return false;

@@ -83,6 +83,8 @@ typedef struct StateWorker
 	int			database;		/* number of the database slot */
 	int64		incarnation;
 	int			jobs;			/* in flight */
+	bool		wanted;			/* another database waits for the slot: leave
+								 * as soon as there is nothing to do */
 	TimestampTz launched_at;
 } StateWorker;
 

@@ -572,7 +572,8 @@ probe_turn(void)
 
 /*
  * Whether to stay.  One that only looked in leaves at once; one that worked
- * stays for a while, and for a job that comes due within that.
+ * stays for a while, and for a job that comes due within that, unless
+ * another database waits for a worker.
  */
 static bool
 idle_turn(void)
@@ -587,6 +588,8 @@ idle_turn(void)
 		idle_since = -1;
 		return true;
 	}
+	if (me->wanted)
+		return false;
 	if (idle_since < 0)
 		idle_since = now;
 	if (next_due != DT_NOEND)
