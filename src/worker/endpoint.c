@@ -26,6 +26,7 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
+#include "mb/pg_wchar.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -173,6 +174,29 @@ resolve_server(Job *job)
 	return true;
 }
 
+/*
+ * What goes to the server goes as UTF-8.  Here, because a conversion needs a
+ * transaction, and requests are made outside of any.
+ */
+static void
+convert_options(Job *job)
+{
+	char	  **texts[] = {
+		&job->options.language, &job->options.prompt,
+		&job->options.model, &job->options.temperature,
+		&job->server.language, &job->server.prompt,
+		&job->server.model, &job->server.temperature
+	};
+	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+
+	for (size_t i = 0; i < lengthof(texts); i++)
+	{
+		if (*texts[i] != NULL)
+			*texts[i] = pg_server_to_any(*texts[i], strlen(*texts[i]), PG_UTF8);
+	}
+	MemoryContextSwitchTo(oldcontext);
+}
+
 /* Find out all that a job needs, or fail it. */
 void
 endpoint_resolve(Job *job)
@@ -186,6 +210,6 @@ endpoint_resolve(Job *job)
 		return;
 	}
 	job->any_file = has_privs_of_role(job->owner_oid, ROLE_PG_READ_SERVER_FILES);
-	if (resolve_server(job))
-		(void) resolve_key(job);
+	if (resolve_server(job) && resolve_key(job))
+		convert_options(job);
 }

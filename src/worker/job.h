@@ -58,7 +58,7 @@ typedef struct JobChunk
 	Response	response;		/* once answered */
 } JobChunk;
 
-/* The options a job was enqueued with; NULL where not given. */
+/* The options a job was enqueued with, in UTF-8; NULL where not given. */
 typedef struct JobOptions
 {
 	char	   *language;
@@ -94,7 +94,7 @@ typedef struct Job
 
 	/* found when it was claimed */
 	Oid			owner_oid;
-	TranscribeServer server;
+	TranscribeServer server;	/* its texts in UTF-8 */
 	char	   *api_key;		/* or NULL; wiped when the job is freed */
 	bool		any_file;		/* the owner may read any file of the server */
 

@@ -424,8 +424,7 @@ queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 												sizeof(float8), FLOAT8PASSBYVAL,
 												TYPALIGN_DOUBLE));
 	model = job->options.model != NULL ? job->options.model : job->server.model;
-	values[8] = model != NULL ? CStringGetTextDatum(model) : (Datum) 0;
-	nulls[8] = model != NULL ? ' ' : 'n';
+	values[8] = text_or_null(model, &nulls[8]);
 	values[9] = text_or_null(job->language, &nulls[9]);
 	values[10] = Int32GetDatum(job_percent(job));
 	values[11] = DirectFunctionCall1(jsonb_in, CStringGetDatum(to_server(segments)));

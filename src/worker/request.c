@@ -12,7 +12,6 @@
 #include "worker/request.h"
 
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 
 #include "transcribe.h"
 
@@ -47,7 +46,7 @@ request_url(Job *job)
 	return psprintf("%.*s%s", (int) len, url, action);
 }
 
-/* Add a form field, if there is a value; text goes out as UTF-8. */
+/* Add a form field, if there is a value. */
 static void
 add_field(WireSend *send, const char *name, const char *value)
 {
@@ -55,8 +54,7 @@ add_field(WireSend *send, const char *name, const char *value)
 		return;
 	Assert(send->nfields < WIRE_MAX_FIELDS);
 	send->fields[send->nfields].name = name;
-	send->fields[send->nfields].value =
-		pg_server_to_any(value, strlen(value), PG_UTF8);
+	send->fields[send->nfields].value = value;
 	send->nfields++;
 }
 

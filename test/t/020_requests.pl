@@ -104,6 +104,22 @@ foreach my $scenario ('nul', 'bad-utf8')
 		't', "$scenario: what cannot be kept is marked");
 }
 
+# A database of another encoding: texts go out as UTF-8, and come back as far
+# as the encoding goes.
+$node->safe_psql('postgres', "CREATE DATABASE latin1 ENCODING LATIN1 LOCALE 'C' TEMPLATE template0");
+$node->safe_psql('latin1', "CREATE EXTENSION transcribe; CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
+	OPTIONS (url '" . $faulty->url('nul,language=français,tag=latin1') . "', model 'm', prompt 'of the server');
+	SET client_encoding = 'UTF8';
+	SELECT transcribe_enqueue('s', '$wav', options => '{\"prompt\": \"Grüße\"}')");
+ok($node->poll_query_until('latin1', "SELECT status = 'completed' FROM transcribe_jobs"),
+	'a LATIN1 database works');
+($call) = grep { $_->{scenario} =~ /tag=latin1/ } $faulty->log;
+is(encode_utf8($call->{fields}{prompt}[0]), 'Grüße', 'its prompt goes out in UTF-8');
+is($node->safe_psql('latin1', "SET client_encoding = 'UTF8'; SELECT language FROM transcribe_jobs"), 'français',
+	'the answer is converted');
+is($node->safe_psql('latin1', "SELECT count(*) > 0 FROM transcribe_segments WHERE text LIKE '%?%'"), 't',
+	'what the encoding lacks becomes a question mark');
+
 # What passes is tried again.
 foreach my $scenario ('status=500', 'status=502', 'status=503', 'status=408', 'status=409',
 	'drop', 'cut', 'html', 'empty', 'truncated', 'garbage', 'deep')
@@ -212,7 +228,7 @@ $faulty->release('narrow');
 wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'narrow' AND status = 'completed'", '5',
 	'and all complete');
 
-is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'transcribe worker'"),
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'transcribe worker' AND datname = 'postgres'"),
 	'1', 'one worker did all that');
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process/, 'nothing crashed');
 
