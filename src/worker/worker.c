@@ -77,6 +77,7 @@ static int64 claim_after = 0;	/* after an error, not before */
 static int64 next_probe = 0;
 static int64 idle_since = -1;	/* -1: not idle */
 static bool visiting = true;	/* has found no job yet */
+static bool first_claim = true; /* has claimed no job yet */
 static bool no_extension = false;	/* nothing of ours in this database */
 static int64 wake_at = 0;		/* the next turn is due by then */
 
@@ -413,7 +414,11 @@ claim_jobs(void)
 	MemoryContext oldcontext;
 	ListCell   *lc;
 
-	begin(false);
+	/*
+	 * The first claim must not be lost: where a job kills its worker at once,
+	 * it is what the crash is counted by.
+	 */
+	begin(first_claim);
 	if (!queue_find_extension())
 	{
 		commit();
@@ -431,6 +436,8 @@ claim_jobs(void)
 	foreach(lc, claimed)
 		endpoint_resolve(lfirst(lc));
 	commit();
+	if (claimed != NIL)
+		first_claim = false;
 
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	jobs = list_concat(jobs, claimed);

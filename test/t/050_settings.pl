@@ -4,6 +4,7 @@ use warnings;
 
 use lib 'test/perl';
 use TranscribeTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $audio = make_audio();
@@ -52,30 +53,18 @@ foreach my $name (sort keys %planted)
 	$node->safe_psql('template1', "ALTER DATABASE postgres SET $name = $value");
 }
 
-# Enqueued from a session with settings of its own; the timeouts are the
-# worker's problem alone.
-my ($rc, $id, $stderr) = $node->psql('postgres',
-	"SELECT public.transcribe_enqueue('s', '$audio/austen-0880.wav')",
-	connstr => $node->connstr('postgres')
-	  . " options='-c search_path=public -c default_transaction_read_only=off -c statement_timeout=0"
-	  . " -c lock_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0'");
-is($rc, 0, 'enqueued') or diag($stderr);
+# Our sessions have settings of their own; what was planted is the worker's
+# problem alone.
+$ENV{PGOPTIONS} = join(' ', map { "-c $_" } qw(search_path=public
+	  statement_timeout=0 lock_timeout=0 idle_session_timeout=0
+	  idle_in_transaction_session_timeout=0 default_transaction_read_only=off));
 
-my $status;
-foreach my $try (1 .. 1000)
-{
-	$status = $node->safe_psql('postgres',
-		"SET statement_timeout = 0; SELECT status FROM public.transcribe_jobs",
-		connstr => $node->connstr('postgres')
-		  . " options='-c search_path=public -c statement_timeout=0 -c idle_session_timeout=0'");
-	last if $status =~ /completed|failed/;
-	select(undef, undef, undef, 0.02);
-}
-is($status, 'completed', 'the job completes under hostile settings');
-unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/ERROR:\s+evil/, 'nothing that was planted ran');
+$node->safe_psql('postgres', "SELECT transcribe_enqueue('s', '$audio/austen-0880.wav')");
+wait_for($node, 'SELECT status FROM transcribe_jobs', 'completed',
+	'a job completes under hostile settings');
+unlike(slurp_file($node->logfile), qr/ERROR:\s+evil/, 'nothing that was planted ran');
 is($node->safe_psql('postgres',
-		"SELECT min(start_s) > 0.0 AND max(end_s) < 3.0 AND max(end_s) > 2.5 FROM public.transcribe_segments",
-		connstr => $node->connstr('postgres') . " options='-c search_path=public -c statement_timeout=0'"),
+		"SELECT min(start_s) > 0.0 AND max(end_s) < 3.0 AND max(end_s) > 2.5 FROM transcribe_segments"),
 	't', 'times have all their digits');
 
 $node->stop;
