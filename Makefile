@@ -54,7 +54,6 @@ REGRESS = extension servers enqueue results rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked enqueue_same_recording \
 	save_of_lost_claim
-	save_of_lost_claim
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso \
 	--temp-instance=tmp_check_iso --temp-config=$(srcdir)/test/transcribe.conf
 TAP_TESTS = 1
