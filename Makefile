@@ -96,21 +96,32 @@ uninstall-programs:
 
 $(OBJS): $(INCLUDED)
 
-# Unit tests: test/unit/test_X.c names the sources that it needs in a line
-# " * sources: ..." of its first comment, or needs src/*/X.c alone.  All are
-# built as a frontend, which is what PostgreSQL calls code outside a server.
+# Unit tests and fuzzers: test/unit/test_X.c or test/fuzz/fuzz_X.c names the
+# sources that it needs in a line " * sources: ..." of its first comment, or
+# needs src/*/X.c alone.  All are built as a frontend, which is what PostgreSQL
+# calls code outside a server, and with sanitizers.  Fuzzing needs clang.
 UNIT_TESTS = $(patsubst $(srcdir)/test/unit/%.c,test/unit/bin/%,$(wildcard $(srcdir)/test/unit/test_*.c))
+FUZZERS = $(patsubst $(srcdir)/test/fuzz/%.c,test/fuzz/bin/%,$(wildcard $(srcdir)/test/fuzz/fuzz_*.c))
+PURE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -Wno-unused-parameter \
+	-fno-sanitize-recover=undefined -DFRONTEND -I$(srcdir)/src -I$(srcdir)/test/unit \
+	-isystem $(includedir_server) $(COPT)
+PURE_LIBS = -L$(pkglibdir) -L$(libdir) -lpgcommon -lpgport -lm
+pure_sources = $(or $(addprefix $(srcdir)/,$(shell sed -n 's/^ \* sources: //p' $(1))), \
+	$(wildcard $(srcdir)/src/*/$(2).c))
+
 unit: $(UNIT_TESTS)
 test/unit/bin/%: $(srcdir)/test/unit/%.c $(INCLUDED) $(wildcard $(srcdir)/src/*/*.c) $(srcdir)/test/unit/tap.h
 	@mkdir -p test/unit/bin
-	$(CC) -std=gnu11 -D_GNU_SOURCE -g -O1 -Wall -Wextra -fsanitize=address,undefined \
-		-fno-sanitize-recover=undefined -Wno-unused-parameter -DFRONTEND \
-		-I$(srcdir)/src -I$(srcdir)/test/unit -isystem $(includedir_server) $(COPT) \
-		$< $(or $(addprefix $(srcdir)/,$(shell sed -n 's/^ \* sources: //p' $<)), \
-			$(wildcard $(srcdir)/src/*/$(*:test_%=%).c)) -o $@ \
-		-L$(pkglibdir) -L$(libdir) -lpgcommon -lpgport -lm
+	$(CC) $(PURE_CFLAGS) -fsanitize=address,undefined \
+		$< $(call pure_sources,$<,$(*:test_%=%)) -o $@ $(PURE_LIBS)
+
+fuzz: $(FUZZERS)
+test/fuzz/bin/%: $(srcdir)/test/fuzz/%.c $(INCLUDED) $(wildcard $(srcdir)/src/*/*.c)
+	@mkdir -p test/fuzz/bin
+	clang $(PURE_CFLAGS) -fsanitize=fuzzer,address,undefined \
+		$< $(call pure_sources,$<,$(*:fuzz_%=%)) -o $@ $(PURE_LIBS)
 
 format:
 	clang-format -i $(wildcard src/*.[ch] src/*/*.[ch] test/unit/*.[ch] test/fuzz/*.c)
 
-.PHONY: unit format install-programs uninstall-programs
+.PHONY: unit fuzz format install-programs uninstall-programs
