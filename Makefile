@@ -124,6 +124,6 @@ test/fuzz/bin/%: $(srcdir)/test/fuzz/%.c $(INCLUDED) $(wildcard $(srcdir)/src/*/
 # Only lines that were changed: the rest has been through pgindent's rules by
 # hand, of which clang-format knows most but not the alignment of names.
 format:
-	git clang-format --extensions c,h HEAD
+	git clang-format --force --extensions c,h HEAD
 
 .PHONY: unit fuzz format install-programs uninstall-programs
