@@ -17,10 +17,11 @@
  *   its memory.
  * - It ends with its worker, by end of file on descriptor 0, or at the latest
  *   by the signal that the kernel sends when a parent dies; its children end
- *   with it.  SIGTERM and SIGQUIT end it with status 1, by _exit(): where the
- *   postmaster runs as PID 1 it inherits orphans, and takes one that dies of
- *   a signal for a crashed backend.  SIGINT is ignored, since a query cancel
- *   goes to the worker's whole process group.
+ *   with it.  SIGTERM ends the loop, so that children are reaped; SIGQUIT ends
+ *   the process at once.  Neither is a death by a signal: where the postmaster
+ *   runs as PID 1 it inherits orphans, and takes one that dies of a signal for
+ *   a crashed backend.  SIGINT is ignored, since a query cancel goes to the
+ *   worker's whole process group.
  * - A frame that it cannot read, or want of memory for its own tables, ends
  *   it with status 1.  The worker starts another; no job is lost by it.
  *
@@ -49,6 +50,9 @@
 #define WORKER_FD	0
 #define READ_SIZE	(64 * 1024)
 
+/* How long the loop may take to end by SIGTERM; it takes some milliseconds. */
+#define TERM_GRACE_S	1
+
 static WireBuffer from_worker;
 static WireBuffer to_worker;
 static bool greeted;			/* the worker's HELLO has come */
@@ -74,12 +78,24 @@ agent_fatal(const char *why)
 	_exit(1);
 }
 
-/* The end by a signal: an exit, for the reason given above. */
+/* The end at once by a signal: an exit, for the reason given above. */
 static void
 handle_end(int signo)
 {
 	(void) signo;
 	_exit(1);
+}
+
+/*
+ * Told to go: hang up on the worker in its place, which ends the loop, and with
+ * it the children, reaped.  A loop that does not come round ends all the same.
+ */
+static void
+handle_term(int signo)
+{
+	(void) signo;
+	shutdown(WORKER_FD, SHUT_RDWR);
+	alarm(TERM_GRACE_S);
 }
 
 /*
@@ -90,12 +106,14 @@ static int
 set_signals(pid_t parent)
 {
 	static const int ignored[] = {SIGINT, SIGHUP, SIGPIPE, SIGUSR1, SIGUSR2};
-	struct sigaction action = {.sa_handler = handle_end};
+	struct sigaction action = {.sa_handler = handle_term};
 	sigset_t	set;
 	int			fd;
 
 	sigfillset(&action.sa_mask);
 	sigaction(SIGTERM, &action, NULL);
+	action.sa_handler = handle_end;
+	sigaction(SIGALRM, &action, NULL);
 	sigaction(SIGQUIT, &action, NULL);
 	action.sa_handler = SIG_IGN;
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
