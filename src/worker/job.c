@@ -473,7 +473,11 @@ handle_response(Job *job, WireFrame *frame)
 	chunk->state = CHUNK_READY;
 
 	oldcontext = MemoryContextSwitchTo(job->context);
-	if (response.status != 200)
+	if (response.status == 400 &&
+		response_refuses_format(response.body, response.body_len) &&
+		request_learn_format(job))
+		job_note(job, "asking for json instead");
+	else if (response.status != 200)
 		fail_refused(job, &response);
 	else
 	{

@@ -11,7 +11,8 @@
  */
 #include "worker/request.h"
 
-#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+#include "utils/memutils.h"
 
 #include "transcribe.h"
 
@@ -65,12 +66,70 @@ either(const char *of_job, const char *of_server)
 	return of_job != NULL ? of_job : of_server;
 }
 
+/* A model that has refused every format but json. */
+typedef struct PlainModel
+{
+	Oid			serverid;
+	char	   *model;
+} PlainModel;
+
+/* Of PlainModel, in TopMemoryContext; as many as there are such models. */
+static List *plain_models = NIL;
+
+/* The model that the job asks for; empty if it names none. */
+static const char *
+request_model(Job *job)
+{
+	const char *model = either(job->options.model, job->server.model);
+
+	return model != NULL ? model : "";
+}
+
+/* The response format to ask for: the server's option, or what was learnt. */
+static const char *
+request_format(Job *job)
+{
+	ListCell   *lc;
+
+	foreach(lc, plain_models)
+	{
+		PlainModel *plain = lfirst(lc);
+
+		if (plain->serverid == job->server.serverid &&
+			strcmp(plain->model, request_model(job)) == 0)
+			return "json";
+	}
+	return job->server.response_format;
+}
+
+/*
+ * The job's model has refused the format that it was asked for: from now on it
+ * is asked for json.  False if that is what it refused.
+ */
+bool
+request_learn_format(Job *job)
+{
+	MemoryContext oldcontext;
+	PlainModel *plain;
+
+	if (strcmp(request_format(job), "json") == 0)
+		return false;
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	plain = palloc(sizeof(PlainModel));
+	plain->serverid = job->server.serverid;
+	plain->model = pstrdup(request_model(job));
+	plain_models = lappend(plain_models, plain);
+	MemoryContextSwitchTo(oldcontext);
+	return true;
+}
+
 /* Append the request to what goes out to the agent. */
 void
 request_put(WireBuffer *out, Job *job, JobChunk *chunk, uint32 request_no)
 {
 	const TranscribeServer *server = &job->server;
-	bool		verbose = strcmp(server->response_format, "verbose_json") == 0;
+	const char *format = request_format(job);
+	bool		verbose = strcmp(format, "verbose_json") == 0;
 	WireSend	send = {0};
 	char	   *header = NULL;
 
@@ -96,7 +155,7 @@ request_put(WireBuffer *out, Job *job, JobChunk *chunk, uint32 request_no)
 	add_field(&send, "prompt", either(job->options.prompt, server->prompt));
 	add_field(&send, "temperature", either(job->options.temperature,
 										   server->temperature));
-	add_field(&send, "response_format", server->response_format);
+	add_field(&send, "response_format", format);
 
 	/* Word times come only with this format, and only if asked for. */
 	if (verbose && !job->options.translate)
@@ -105,7 +164,7 @@ request_put(WireBuffer *out, Job *job, JobChunk *chunk, uint32 request_no)
 		if (job->options.words)
 			add_field(&send, "timestamp_granularities[]", "word");
 	}
-	if (strcmp(server->response_format, "diarized_json") == 0)
+	if (strcmp(format, "diarized_json") == 0)
 		add_field(&send, "chunking_strategy", "auto");
 
 	wire_put_send(out, job->tag, &send);

@@ -10,6 +10,7 @@
 
 #include "worker/job.h"
 
+extern bool request_learn_format(Job *job);
 extern void request_put(WireBuffer *out, Job *job, JobChunk *chunk,
 						uint32 request_no);
 

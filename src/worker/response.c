@@ -522,6 +522,27 @@ response_parse(const char *body, size_t len, const char *content_type,
 }
 
 /*
+ * Whether a refusal is of the response format alone: newer models answer with
+ * nothing but json, and say so in OpenAI's words.
+ */
+bool
+response_refuses_format(const char *body, size_t len)
+{
+	Response	response = {0};
+	const char *problem;
+
+	if (len == 0 || body[0] != '{' ||
+		!parse_json(body, len, &response, &problem))
+		return false;
+	if (response.error_param != NULL &&
+		strcmp(response.error_param, "response_format") == 0)
+		return true;
+	return response.error_code != NULL && response.error_message != NULL &&
+		strcmp(response.error_code, "unsupported_value") == 0 &&
+		strstr(response.error_message, "response_format") != NULL;
+}
+
+/*
  * What a server said when it refused, in one line for the job's row: its own
  * message if it gave one in any of the known shapes, else the beginning of
  * what it sent if that is plain text.

@@ -89,6 +89,16 @@ foreach my $scenario ('text-only', 'plain')
 		'1|t|t|t', "$scenario: one segment from begin to end");
 }
 
+# A model that gives nothing but json is asked for that, once it has said so.
+$id = run_scenario('json-only');
+is(job($id, 'status, attempts'), 'completed|1', 'a model that refuses verbose_json is asked for json');
+is_deeply([ map { $_->{fields}{response_format}[0] } calls($id) ], [ 'verbose_json', 'json' ],
+	'in the second request');
+my $server = job($id, 'server');
+$id = $node->safe_psql('postgres', "SELECT transcribe_enqueue('again', '$wav', server => '$server')");
+wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'completed');
+is(scalar(calls($id)), 3, 'and then at once');
+
 # Speakers.
 $id = run_scenario('speaker');
 is($node->safe_psql('postgres', "SELECT bool_and(speaker <> '') FROM transcribe_segments WHERE job_id = $id"),

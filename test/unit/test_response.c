@@ -473,6 +473,29 @@ test_long_refusals(void)
 	ok(good, "so is an error in an answer");
 }
 
+/* What a model says that answers with text alone. */
+static void
+test_format_refusals(void)
+{
+	static const char *const by_param =
+		"{\"error\": {\"message\": \"no\", \"type\": \"invalid_request_error\", "
+		"\"param\": \"response_format\", \"code\": \"unsupported_value\"}}";
+	static const char *const by_words =
+		"{\"error\": {\"message\": \"response_format 'verbose_json' is not "
+		"compatible with model\", \"code\": \"unsupported_value\"}}";
+	static const char *const other =
+		"{\"error\": {\"message\": \"no\", \"param\": \"language\"}}";
+
+	ok(response_refuses_format(by_param, strlen(by_param)),
+	   "a refusal of the format is known by its parameter");
+	ok(response_refuses_format(by_words, strlen(by_words)),
+	   "or by its words");
+	ok(!response_refuses_format(other, strlen(other)),
+	   "one of something else is none");
+	ok(!response_refuses_format("<html>", 6) && !response_refuses_format("", 0),
+	   "nor is what is no JSON");
+}
+
 int
 main(void)
 {
@@ -486,5 +509,6 @@ main(void)
 	test_numbers_of_items();
 	test_refusals();
 	test_long_refusals();
+	test_format_refusals();
 	return done();
 }
