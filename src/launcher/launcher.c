@@ -348,6 +348,8 @@ collect_workers(TimestampTz now)
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		if (worker->in_use && worker->pid == 0)
 		{
+			/* Why it was started still holds, if the database is there. */
+			pg_atomic_write_u32(&state->databases[worker->database].pending, 1);
 			worker->in_use = false;
 			check_databases = true;
 		}

@@ -646,11 +646,13 @@ wait_for_something(void)
 		ModifyWaitEvent(set, socket_pos, WL_SOCKET_READABLE |
 						(agent_wants_write() ? WL_SOCKET_WRITEABLE : 0), NULL);
 
-	if (next_due != DT_NOEND)
-		timeout = Min(timeout, TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-															   next_due));
-	if (claim_wanted)
-		timeout = Min(timeout, claim_after - worker_clock());
+	if (claim_wanted || next_due != DT_NOEND)
+	{
+		int64		due = claim_wanted ? 0 :
+			TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next_due);
+
+		timeout = Min(timeout, Max(due, claim_after - worker_clock()));
+	}
 	(void) WaitEventSetWait(set, Max(timeout, 0), &event, 1, wait_event);
 	ResetLatch(MyLatch);
 
