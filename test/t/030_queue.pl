@@ -146,6 +146,22 @@ wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'survivor
 	'a cancelled worker goes on');
 is(query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe worker'"), $pid, 'as the same process');
 
+# A result that cannot be saved for a while is kept, and costs nothing.
+create_server($node, 'locked', $faulty->url('gate=locked'));
+query("SELECT transcribe_enqueue('locked', '$wav', server => 'locked')");
+$faulty->wait_for_calls(1, 'gate=locked');
+wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'locked'", 'transcribing');
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('BEGIN; LOCK TABLE transcribe_chunks IN ACCESS EXCLUSIVE MODE');
+$faulty->release('locked');
+ok($node->wait_for_log(qr/canceling statement due to lock timeout/), 'a save that meets a lock gives up');
+query("SELECT transcribe_enqueue('unlocked', '$wav')");
+$holder->query_safe('COMMIT');
+$holder->quit;
+wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE session_id IN ('locked', 'unlocked') AND status = 'completed' AND attempts = 1",
+	'2', 'and is made once the lock is gone');
+is(scalar($faulty->log('gate=locked')), 1, 'without asking the server again');
+
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process|must not wait/, 'nothing went wrong');
 $node->stop;
 $faulty->stop;
