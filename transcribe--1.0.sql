@@ -72,9 +72,12 @@ CREATE TABLE transcribe_jobs (
     replaced_by   bigint,
     home          bigint NOT NULL,
     -- One active job per owner, session and path.  A hash, because a path
-    -- may be longer than a B-tree entry.
+    -- may be longer than a B-tree entry; with lengths, because any of them may
+    -- hold any character.
     CONSTRAINT transcribe_jobs_one_active
-        EXCLUDE USING hash ((owner::text || E'\n' || session_id || E'\n' || path) WITH =)
+        EXCLUDE USING hash ((octet_length(owner::text)::text || ' ' ||
+                             octet_length(session_id)::text || ' ' ||
+                             owner::text || session_id || path) WITH =)
         WHERE (status IN ('queued', 'preprocessing', 'transcribing'))
 ) WITH (fillfactor = 70,
         autovacuum_vacuum_scale_factor = 0,
@@ -440,7 +443,9 @@ COMMENT ON FOREIGN DATA WRAPPER transcribe IS
 -- whose claim was lost changes nothing.
 -- ---------------------------------------------------------------------
 
-CREATE FUNCTION transcribe_rescue() RETURNS SETOF transcribe_jobs
+CREATE FUNCTION transcribe_rescue(
+    incarnation bigint DEFAULT NULL, held bigint[] DEFAULT '{}')
+RETURNS SETOF transcribe_jobs
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     UPDATE transcribe_jobs j
@@ -454,12 +459,14 @@ BEGIN ATOMIC
         finished_at = CASE WHEN j.crashes + 1 >= 3 THEN clock_timestamp() END
     WHERE j.status IN ('preprocessing', 'transcribing')
       AND j.home = transcribe_home()
-      AND NOT COALESCE(transcribe_is_live(j.claimed_by), false)
+      AND (NOT COALESCE(transcribe_is_live(j.claimed_by), false)
+           OR (j.claimed_by = transcribe_rescue.incarnation
+               AND j.id <> ALL (transcribe_rescue.held)))
     RETURNING j.*;
 END;
-REVOKE ALL ON FUNCTION transcribe_rescue() FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_rescue() IS
-'give back to the queue the jobs whose worker is gone without having done so; the third time they fail';
+REVOKE ALL ON FUNCTION transcribe_rescue(bigint, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_rescue(bigint, bigint[]) IS
+'give back to the queue the jobs whose worker is gone without having done so, and those that the worker of this incarnation should hold and does not; the third time they fail';
 
 CREATE FUNCTION transcribe_claim(incarnation bigint, room integer)
 RETURNS SETOF transcribe_jobs

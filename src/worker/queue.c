@@ -123,15 +123,20 @@ job_ids(List *jobs)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* Give orphans back to the queue; each is worth a line in the log. */
+/*
+ * Give orphans back to the queue: of workers that are gone, and those that are
+ * ours by their rows and not among our jobs.  Each is worth a line in the log.
+ */
 void
-queue_rescue(void)
+queue_rescue(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT id, status FROM %1$s.transcribe_rescue()"
+		"SELECT id, status FROM %1$s.transcribe_rescue($1, $2)",
+		2, {INT8OID, INT8ARRAYOID}
 	};
+	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 
-	execute(&statement, NULL, NULL);
+	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;

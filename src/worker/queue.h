@@ -23,7 +23,7 @@ extern void queue_abort(void);
 extern bool queue_find_extension(void);
 
 /* Statements, inside a transaction. */
-extern void queue_rescue(void);
+extern void queue_rescue(int64 incarnation, List *jobs);
 extern List *queue_claim(int64 incarnation, int room);
 extern TimestampTz queue_next_due(void);
 extern bool queue_has_prepared(void);

@@ -426,7 +426,7 @@ claim_jobs(void)
 		shutdown_requested = true;
 		return;
 	}
-	queue_rescue();
+	queue_rescue(incarnation, jobs);
 	drop_lost_jobs();
 	if (room > 0)
 		claimed = queue_claim(incarnation, room);

@@ -180,10 +180,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (response_parse(body, len, type, &response, &problem))
 		check_response(&response);
 	else
-		check_reason(problem, 17 + 500);	/* "it is an error: " before it */
+		check_reason(problem, strlen("it is an error: ") + 500);
 
 	refusal = response_refusal(body, len, 400);
-	check_reason(refusal, 33 + 1000);	/* "server answered with status 400: " */
+	check_reason(refusal, strlen("server answered with status 400: ") + 1000);
 	for (int i = 0; refusal[i] != '\0'; i++)
 		check((unsigned char) refusal[i] >= 0x20);
 

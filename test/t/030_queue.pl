@@ -135,6 +135,20 @@ query("COMMIT PREPARED 'p'");
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'prepared'", 'completed',
 	'a prepared transaction\'s job runs');
 
+# A row that says it is the worker's, and that the worker knows nothing of, does
+# not stand still.
+create_server($node, 'witness', $faulty->url('gate=witness'));
+my $witness = query("SELECT transcribe_enqueue('witness', '$wav', server => 'witness')");
+$faulty->wait_for_calls(1, 'gate=witness');
+query("UPDATE transcribe_jobs SET status = 'transcribing',
+		claimed_by = (SELECT w.claimed_by FROM transcribe_jobs w WHERE w.id = $witness)
+	WHERE session_id = 'prepared'");
+query("SELECT transcribe_enqueue('nudge', '$wav')");
+wait_for($node, "SELECT status, crashes FROM transcribe_jobs WHERE session_id = 'prepared'", 'completed|1',
+	'a job that its worker has lost is taken up again');
+$faulty->release('witness');
+wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $witness", 'completed');
+
 # A cancel of the worker's query ends nothing.
 create_server($node, 'later', $faulty->url('gate=later'));
 query("SELECT transcribe_enqueue('survivor', '$wav', server => 'later')");

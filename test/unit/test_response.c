@@ -407,8 +407,8 @@ test_refusals(void)
 	ok(REFUSAL("Invalid request", ": Invalid request") &&
 	   REFUSAL(" \n413: too large", ": 413: too large"),
 	   "or what was sent as plain text");
-	ok(REFUSAL("{\"error\":{\"message\":\"a\\nb\\tc\\u0001\\u0000\"}}",
-			   ": a b c " BAD) && REFUSAL("a\r\nb\0c", ": a  b" BAD "c"),
+	ok(REFUSAL("{\"error\":{\"message\":\"a\\nb\\tc\\u0001\\u001f\\u0000\"}}",
+			   ": a b c  " BAD) && REFUSAL("a\r\nb\0c", ": a  b" BAD "c"),
 	   "in one line, of characters that can be stored");
 	ok(REFUSAL("", "") && REFUSAL(" \r\n", "") && REFUSAL("{}", "") &&
 	   REFUSAL("{\"error\":{\"code\":1}}", "") && REFUSAL("{\"error\":\" \"}", "") &&
