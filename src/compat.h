@@ -65,10 +65,10 @@
 
 /* 16: actions of the JSON parser return a verdict */
 #if PG_VERSION_NUM < 160000
-typedef void TranscribeJsonAction;
+#define TranscribeJsonAction void
 #define TRANSCRIBE_JSON_OK
 #else
-typedef JsonParseErrorType TranscribeJsonAction;
+#define TranscribeJsonAction JsonParseErrorType
 #define TRANSCRIBE_JSON_OK JSON_SUCCESS
 #endif
 
