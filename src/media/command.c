@@ -349,7 +349,10 @@ command_main(int argc, char **argv)
 	error = calloc(1, sizeof(*error));
 	command.text = open_memstream(&command.text_data, &command.text_size);
 	if (error == NULL || command.text == NULL)
+	{
+		free(error);
 		return fail("out of memory");
+	}
 	ok = prepare(&command, error);
 	if (fclose(command.text) != 0)
 		result = fail("out of memory");

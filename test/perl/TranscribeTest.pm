@@ -93,7 +93,7 @@ sub make_audio
 	$audio_dir //= $ENV{TRANSCRIBE_TEST_AUDIO};
 	if (!$audio_dir)
 	{
-		$audio_dir = PostgreSQL::Test::Utils::tempdir();
+		$audio_dir = abs_path(PostgreSQL::Test::Utils::tempdir());
 		system_or_bail("$test_dir/audio/make.sh", $audio_dir);
 	}
 	return $audio_dir;

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -124,7 +125,7 @@ is($node->safe_psql('postgres',
 	't', 'chunks account for all of it');
 
 # Links inside and outside a media directory, for a role with no other right.
-my $media = PostgreSQL::Test::Utils::tempdir();
+my $media = abs_path(PostgreSQL::Test::Utils::tempdir());
 system_or_bail('cp', "$audio/austen-0930.mp4", "$media/talk.mp4");
 mkdir "$media/sub";
 symlink "$media/talk.mp4", "$media/sub/absolute.mp4";

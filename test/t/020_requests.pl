@@ -3,6 +3,7 @@ use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Encode qw(encode_utf8);
@@ -200,7 +201,7 @@ create_mapping($node, 'PUBLIC', 'keyed', api_key => 'sk-right');
 is(keyed(), 'completed|', 'PUBLIC\'s key is used');
 create_mapping($node, 'CURRENT_USER', 'keyed', api_key => 'sk-wrong');
 is(keyed(), 'failed|unauthorized', 'the owner\'s comes first');
-my $key_file = PostgreSQL::Test::Utils::tempdir() . '/key';
+my $key_file = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/key';
 append_to_file($key_file, "sk-right\n");
 chmod 0644, $key_file;
 $node->safe_psql('postgres', "ALTER USER MAPPING FOR CURRENT_USER SERVER keyed OPTIONS (DROP api_key, ADD api_key_file '$key_file')");

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -84,7 +85,7 @@ is(query("SELECT attempts, crashes FROM transcribe_jobs WHERE session_id = '$job
 	'kill -9 of the agent: it is counted as a crash, not as an attempt');
 
 # The media child, and its spare, in the middle of a long recording.
-my $long = PostgreSQL::Test::Utils::tempdir() . '/long.wav';
+my $long = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/long.wav';
 system_or_bail('ffmpeg', '-nostdin', '-v', 'error', '-stream_loop', '12', '-i',
 	"$audio/talk.mp3", '-ar', '48000', $long);
 create_server($node, 'media', $faulty->url('ok,tag=media'), retry_interval => '10ms', chunk_seconds => 3600);

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -106,7 +107,7 @@ ok($node->poll_query_until('db3', "SELECT status = 'completed' FROM transcribe_j
 
 # Dump and restore: everything comes along, and stands still.
 query("SELECT transcribe_enqueue('later', '$wav', run_at => '2100-01-01')", 'db4');
-my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump.sql';
+my $dump = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/dump.sql';
 $node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('db4') ], 'pg_dump');
 query('CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-q', '-f', $dump, $node->connstr('restored') ], 'restore');
