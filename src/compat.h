@@ -11,6 +11,9 @@
 #ifndef TRANSCRIBE_COMPAT_H
 #define TRANSCRIBE_COMPAT_H
 
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#else
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
@@ -53,6 +56,10 @@
 #else
 #define transcribe_wait_event(name) WaitEventExtensionNew(name)
 #endif
+
+#endif							/* FRONTEND */
+
+/* For pure code, which unit tests build as a frontend, too: */
 
 /* 17: the JSON lexer is given, or makes, its state */
 #if PG_VERSION_NUM < 170000

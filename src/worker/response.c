@@ -14,16 +14,7 @@
  *
  *-------------------------------------------------------------------------
  */
-#ifdef FRONTEND
-#include "postgres_fe.h"
-typedef void TranscribeJsonAction;
-#define TRANSCRIBE_JSON_OK
-#define transcribe_json_lexer(json, len, encoding) \
-	makeJsonLexContextCstringLen(json, len, encoding, true)
-#else
-#include "postgres.h"
 #include "compat.h"
-#endif
 
 #include <math.h>
 
