@@ -45,7 +45,7 @@ typedef struct Response
 	char	   *text;			/* or NULL */
 	char	   *language;		/* a name or a code, or NULL */
 	double		duration;
-	bool		has_segments;	/* the array was there, if empty */
+	bool		has_segments;	/* they are the answer; else the text is */
 	ResponseSegment *segments;
 	int			nsegments;
 	int			segments_size;

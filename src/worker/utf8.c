@@ -172,6 +172,25 @@ append_escape(StringInfo out, const char *in, size_t len)
 }
 
 /*
+ * Length of a number that JSON does not have, or 0.  Python's writer puts such
+ * words where a model's figure is not finite.
+ */
+static size_t
+no_number_length(const char *in, size_t len)
+{
+	static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
+
+	for (size_t i = 0; i < lengthof(words); i++)
+	{
+		size_t		n = strlen(words[i]);
+
+		if (len >= n && memcmp(in, words[i], n) == 0)
+			return n;
+	}
+	return 0;
+}
+
+/*
  * Append JSON text such that PostgreSQL's parser can take it in any
  * database.  Returns how deeply arrays and objects are nested in it, which
  * the caller limits before the parser recurses.
@@ -190,7 +209,14 @@ utf8_append_json(StringInfo out, const char *in, size_t len)
 	while (i < len)
 	{
 		char		c = in[i];
+		size_t		n = in_string ? 0 : no_number_length(in + i, len - i);
 
+		if (n > 0)
+		{
+			appendStringInfoString(out, "null");
+			i += n;
+			continue;
+		}
 		if (in_string && c == '\\')
 		{
 			i += append_escape(out, in + i, len - i);
