@@ -74,9 +74,12 @@ include $(PGXS)
 
 all: $(PROGRAMS)
 
+# The version stands in the control file alone.
+VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/transcribe.control)
+
 PROGRAM_CFLAGS = -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Wmissing-prototypes \
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
-	-I$(srcdir)/src $(COPT)
+	-DTRANSCRIBE_VERSION='"$(VERSION)"' -I$(srcdir)/src $(COPT)
 
 transcribe_agent: $(AGENT_SRCS) $(INCLUDED)
 	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags libcurl) $(AGENT_SRCS) \

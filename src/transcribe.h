@@ -8,8 +8,6 @@
 #ifndef TRANSCRIBE_H
 #define TRANSCRIBE_H
 
-#define TRANSCRIBE_VERSION	"1.0"
-
 /* transcribe.notify */
 typedef enum TranscribeNotify
 {

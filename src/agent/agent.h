@@ -13,10 +13,6 @@
 
 #include <stdint.h>
 
-#ifndef TRANSCRIBE_VERSION
-#define TRANSCRIBE_VERSION	"1.0"
-#endif
-
 /*
  * While more than this waits to be taken by the worker, no media child is
  * read and no upload progress is reported.  A frame of chunk metadata is

@@ -27,7 +27,6 @@
 #include "media/sandbox.h"
 
 #define PROGRAM		"transcribe_media"
-#define VERSION		"1.0"
 
 /* As long as a chunk can be, so that most recordings are one. */
 #define DEFAULT_CHUNK_SECONDS	(4 * 3600.0)
@@ -317,7 +316,7 @@ parse_options(Command *command, int argc, char **argv)
 				fputs(help, stdout);
 				return 0;
 			case 'v':
-				puts(PROGRAM " " VERSION);
+				puts(PROGRAM " " TRANSCRIBE_VERSION);
 				return 0;
 			default:
 				return fail("try \"" PROGRAM " --help\"");

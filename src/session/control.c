@@ -57,7 +57,7 @@ change_job(FunctionCallInfo fcinfo, Statement *statement)
 	bool		changed;
 
 	tables_begin(&scope, fcinfo);
-	(void) tables_check_owner(&scope, caller, job_id);
+	tables_check_owner(&scope, caller, job_id);
 	tables_execute(&scope, statement, values, NULL);
 	changed = SPI_processed > 0;
 	tables_end(&scope);

@@ -104,10 +104,10 @@ tables_end(TablesScope *scope)
 }
 
 /*
- * Whether the caller has the rights of the job's owner.  A job that is not
- * there and one that the caller may not see are the same error.
+ * Raise an error unless the caller has the rights of the job's owner.  A job
+ * that is not there and one that the caller may not see are the same error.
  */
-bool
+void
 tables_check_owner(TablesScope *scope, Oid caller, int64 job_id)
 {
 	static Statement find = {
@@ -135,7 +135,6 @@ tables_check_owner(TablesScope *scope, Oid caller, int64 job_id)
 				 errmsg("transcription job " INT64_FORMAT " does not exist",
 						job_id),
 				 errhint("Jobs of other roles count as not there.")));
-	return true;
 }
 
 /* Trigger: TRUNCATE is the owner's alone, for no policy applies to it. */

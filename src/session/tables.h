@@ -31,6 +31,6 @@ extern void tables_begin(TablesScope *scope, FunctionCallInfo fcinfo);
 extern void tables_execute(TablesScope *scope, Statement *statement,
 						   Datum *values, const char *nulls);
 extern void tables_end(TablesScope *scope);
-extern bool tables_check_owner(TablesScope *scope, Oid caller, int64 job_id);
+extern void tables_check_owner(TablesScope *scope, Oid caller, int64 job_id);
 
 #endif							/* TRANSCRIBE_TABLES_H */
