@@ -28,6 +28,13 @@ REVOKE ALL ON FUNCTION transcribe_is_live(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_is_live(bigint) IS
 'whether the worker that claimed a job under this number is running; asked per row, so that a worker that registers meanwhile counts';
 
+CREATE FUNCTION transcribe_wake() RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_wake() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_wake() IS
+'have the worker look at this database''s queue once the transaction has committed';
+
 CREATE FUNCTION transcribe_refuse_truncate() RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME';
@@ -270,6 +277,7 @@ COMMENT ON FUNCTION transcribe_retry(bigint) IS
 CREATE FUNCTION transcribe_adopt() RETURNS bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
+    SELECT transcribe_wake();
     WITH adopted AS (
         UPDATE transcribe_jobs j
         SET home = transcribe_home(),

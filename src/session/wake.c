@@ -13,10 +13,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 
 #include "session/wake.h"
 #include "shared/state.h"
+
+PG_FUNCTION_INFO_V1(transcribe_wake);
 
 /* Asked for by this transaction. */
 static bool wake_wanted = false;
@@ -109,4 +112,12 @@ wake_at_commit(void)
 		LWLockRelease(state->lock);
 	}
 	wake_wanted = true;
+}
+
+/* SQL: the same, for functions in SQL. */
+Datum
+transcribe_wake(PG_FUNCTION_ARGS)
+{
+	wake_at_commit();
+	PG_RETURN_VOID();
 }

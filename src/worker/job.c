@@ -473,10 +473,12 @@ handle_response(Job *job, WireFrame *frame)
 	chunk->state = CHUNK_READY;
 
 	oldcontext = MemoryContextSwitchTo(job->context);
-	if (response.status == 400 &&
-		response_refuses_format(response.body, response.body_len) &&
-		request_learn_format(job))
+	if (response.status == 400 && !chunk->asked_json &&
+		response_refuses_format(response.body, response.body_len))
+	{
+		request_learn_format(job);
 		job_note(job, "asking for json instead");
+	}
 	else if (response.status != 200)
 		fail_refused(job, &response);
 	else
@@ -609,6 +611,7 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	chunk->request_no = ++request_no;
 	chunk->deadline = now + job->server.request_timeout + REQUEST_OVERTIME_MS;
 	chunk->state = CHUNK_SENT;
+	chunk->asked_json = request_asks_json(job);
 	request_put(agent_output(), job, chunk, chunk->request_no);
 	limits_started(&job->server, now);
 	if (job->state == JOB_PREPROCESSING)

@@ -54,6 +54,7 @@ typedef struct JobChunk
 	WireSpan   *spans;
 	int			nspans;
 	uint32		request_no;		/* of the request that is under way */
+	bool		asked_json;		/* it asks for json, and nothing else */
 	int64		deadline;		/* of the request, on the worker's clock */
 	Response	response;		/* once answered */
 } JobChunk;

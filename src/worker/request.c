@@ -102,25 +102,31 @@ request_format(Job *job)
 	return job->server.response_format;
 }
 
-/*
- * The job's model has refused the format that it was asked for: from now on it
- * is asked for json.  False if that is what it refused.
- */
+/* Whether the job's next request asks for json. */
 bool
+request_asks_json(Job *job)
+{
+	return strcmp(request_format(job), "json") == 0;
+}
+
+/*
+ * The job's model has refused another format than json: from now on it is
+ * asked for that.
+ */
+void
 request_learn_format(Job *job)
 {
 	MemoryContext oldcontext;
 	PlainModel *plain;
 
-	if (strcmp(request_format(job), "json") == 0)
-		return false;
+	if (request_asks_json(job))
+		return;
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	plain = palloc(sizeof(PlainModel));
 	plain->serverid = job->server.serverid;
 	plain->model = pstrdup(request_model(job));
 	plain_models = lappend(plain_models, plain);
 	MemoryContextSwitchTo(oldcontext);
-	return true;
 }
 
 /* Append the request to what goes out to the agent. */

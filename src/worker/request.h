@@ -10,7 +10,8 @@
 
 #include "worker/job.h"
 
-extern bool request_learn_format(Job *job);
+extern bool request_asks_json(Job *job);
+extern void request_learn_format(Job *job);
 extern void request_put(WireBuffer *out, Job *job, JobChunk *chunk,
 						uint32 request_no);
 

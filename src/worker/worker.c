@@ -74,6 +74,7 @@ static List *claimed = NIL;		/* of Job, before the claim has committed */
 static TimestampTz next_due = DT_NOEND; /* of the queue */
 static bool claim_wanted = true;	/* the queue is worth a look */
 static int64 claim_after = 0;	/* after an error, not before */
+static bool claim_failed = false;	/* the last look at the queue did */
 static int64 next_probe = 0;
 static int64 idle_since = -1;	/* -1: not idle */
 static bool visiting = true;	/* has found no job yet */
@@ -459,6 +460,7 @@ forget_claim(void)
 		job_free(lfirst(lc));
 	list_free(claimed);
 	claimed = NIL;
+	claim_failed = true;
 	claim_after = worker_clock() + ERROR_PAUSE_MS;
 }
 
@@ -477,6 +479,7 @@ claim_turn(void)
 	{
 		claim_jobs();
 		claim_wanted = false;
+		claim_failed = false;
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		database->failures = 0;
 		LWLockRelease(state->lock);
@@ -588,6 +591,12 @@ idle_turn(void)
 	int64		now = worker_clock();
 	int64		timeout = transcribe_idle_timeout * INT64CONST(1000);
 
+	/* One that cannot even claim leaves its place; the launcher backs off. */
+	if (jobs == NIL && claim_failed)
+	{
+		pg_atomic_write_u32(&database->pending, 1);
+		return false;
+	}
 	if (jobs != NIL)
 		visiting = false;
 	if (jobs != NIL || claim_wanted)

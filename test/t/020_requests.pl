@@ -99,6 +99,11 @@ my $server = job($id, 'server');
 $id = $node->safe_psql('postgres', "SELECT transcribe_enqueue('again', '$wav', server => '$server')");
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'completed');
 is(scalar(calls($id)), 3, 'and then at once');
+create_server($node, 'plain', $faulty->url('json-only,delay=0.3,tag=plain'));
+$node->safe_psql('postgres',
+	"SELECT transcribe_enqueue('plain' || n, '$wav', server => 'plain') FROM generate_series(1, 4) n");
+wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'plain' AND status = 'completed' AND attempts = 1",
+	'4', 'also where several requests were under way');
 
 # Speakers.
 $id = run_scenario('speaker');

@@ -90,7 +90,6 @@ ok($node->poll_query_until('copy', "SELECT status = 'completed' FROM transcribe_
 is(query("SELECT count(*) > 0 FROM transcribe_jobs WHERE status IN ('queued', 'preprocessing', 'transcribing')", 'copy'), 't',
 	'and lets those rest that it was copied with');
 query('SELECT transcribe_adopt()', 'copy');
-query("SELECT transcribe_enqueue('nudge', '$wav')", 'copy');
 ok($node->poll_query_until('copy', "SELECT bool_and(status = 'completed') FROM transcribe_jobs"),
 	'until it adopts them');
 
@@ -116,6 +115,23 @@ my $rows = "SELECT (SELECT count(*) FROM transcribe_jobs), (SELECT count(*) FROM
 is(query($rows, 'restored'), query($rows, 'db4'), 'jobs and transcripts come along');
 is(query("SELECT bool_and(home <> transcribe_home()) FROM transcribe_jobs", 'restored'), 't', 'as those of another home');
 is(query("SELECT transcribe_enqueue('s2', '$wav') > max(id) FROM transcribe_jobs", 'restored'), 't', 'ids go on');
+
+# A database whose worker cannot claim keeps no other from its turn, and goes on
+# once it can.
+create_database("broken$_", $url) foreach 1 .. 2;
+query("ALTER FUNCTION transcribe_claim RENAME TO transcribe_claim_away;
+	SELECT transcribe_enqueue('s', '$wav')", "broken$_") foreach 1 .. 2;
+ok($node->wait_for_log(qr/ERROR:  function public.transcribe_claim\(bigint, integer\) does not exist/),
+	'a worker that cannot claim says why');
+query("SELECT transcribe_enqueue('beside', '$wav')", 'copy');
+ok($node->poll_query_until('copy', "SELECT status = 'completed' FROM transcribe_jobs WHERE session_id = 'beside'"),
+	'and takes no place of others');
+query("ALTER FUNCTION transcribe_claim_away RENAME TO transcribe_claim", "broken$_") foreach 1 .. 2;
+foreach my $n (1 .. 2)
+{
+	ok($node->poll_query_until("broken$n", "SELECT status = 'completed' FROM transcribe_jobs"),
+		'it works again once it can');
+}
 
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process/, 'nothing crashed');
 $node->stop;
