@@ -308,8 +308,8 @@ store_value(TranscribeServer *server, const Option *option, const char *value)
 }
 
 /* Read a server's options; those that are not set get their defaults. */
-void
-server_parse_options(List *options, TranscribeServer *server)
+static void
+parse_options(List *options, TranscribeServer *server)
 {
 	ListCell   *lc;
 
@@ -338,35 +338,58 @@ server_parse_options(List *options, TranscribeServer *server)
 
 /*
  * Find a server by name, for a role that wants to use it: it must exist, be
- * ours, have a URL, and the role must have USAGE on it.
+ * ours, have a URL, and the role must have USAGE on it.  What is wrong is for
+ * the caller to say; the options live in the current memory context.
  */
-void
-server_check_usage(const char *name, Oid roleid, TranscribeServer *server)
+ServerProblem
+server_find(const char *name, Oid roleid, TranscribeServer *server)
 {
 	ForeignServer *found = GetForeignServerByName(name, true);
 
 	if (found == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("server \"%s\" does not exist", name),
-				 errhint("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER transcribe OPTIONS (url '...'), or name another one in the argument \"server\" or in transcribe.server.",
-						 quote_identifier(name))));
+		return SERVER_MISSING;
 	if (strcmp(GetForeignDataWrapper(found->fdwid)->fdwname, "transcribe") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("server \"%s\" is not a server of the foreign-data wrapper \"transcribe\"",
-						name)));
+		return SERVER_OTHER_WRAPPER;
 	if (transcribe_server_usage(found->serverid, roleid) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for foreign server %s", name),
-				 errhint("Its owner can grant USAGE on it.")));
-	server_parse_options(found->options, server);
+		return SERVER_NO_USAGE;
+	parse_options(found->options, server);
 	server->serverid = found->serverid;
-	if (server->url == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
-				 errmsg("server \"%s\" has no option \"url\"", name),
-				 errhint("Set it with ALTER SERVER %s OPTIONS (ADD url '...').",
-						 quote_identifier(name))));
+	return server->url != NULL ? SERVER_USABLE : SERVER_NO_URL;
+}
+
+/* Find a server as above, or raise an error. */
+void
+server_check_usage(const char *name, Oid roleid, TranscribeServer *server)
+{
+	switch (server_find(name, roleid, server))
+	{
+		case SERVER_USABLE:
+			break;
+		case SERVER_MISSING:
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("server \"%s\" does not exist", name),
+					 errhint("Create it with CREATE SERVER %s FOREIGN DATA WRAPPER transcribe OPTIONS (url '...'), or name another one in the argument \"server\" or in transcribe.server.",
+							 quote_identifier(name))));
+			break;
+		case SERVER_OTHER_WRAPPER:
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("server \"%s\" is not a server of the foreign-data wrapper \"transcribe\"",
+							name)));
+			break;
+		case SERVER_NO_USAGE:
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for foreign server %s", name),
+					 errhint("Its owner can grant USAGE on it.")));
+			break;
+		case SERVER_NO_URL:
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+					 errmsg("server \"%s\" has no option \"url\"", name),
+					 errhint("Set it with ALTER SERVER %s OPTIONS (ADD url '...').",
+							 quote_identifier(name))));
+			break;
+	}
 }

@@ -35,8 +35,19 @@ typedef struct TranscribeServer
 	bool		link_local;		/* link-local addresses are allowed */
 } TranscribeServer;
 
+/* Why a role cannot use a server. */
+typedef enum ServerProblem
+{
+	SERVER_USABLE,
+	SERVER_MISSING,
+	SERVER_OTHER_WRAPPER,
+	SERVER_NO_USAGE,
+	SERVER_NO_URL
+} ServerProblem;
+
 extern void server_validate_options(List *options, Oid catalog);
-extern void server_parse_options(List *options, TranscribeServer *server);
+extern ServerProblem server_find(const char *name, Oid roleid,
+								 TranscribeServer *server);
 extern void server_check_usage(const char *name, Oid roleid,
 							   TranscribeServer *server);
 

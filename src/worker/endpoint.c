@@ -22,7 +22,6 @@
 #include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_foreign_server.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
@@ -31,8 +30,6 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
-
-#include "compat.h"
 
 /* A key is some dozens of characters; a token may have a few thousand. */
 #define MAX_KEY_FILE	16384
@@ -144,34 +141,31 @@ resolve_key(Job *job)
 static bool
 resolve_server(Job *job)
 {
-	ForeignServer *server = GetForeignServerByName(job->server_name, true);
-	MemoryContext oldcontext;
+	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+	ServerProblem problem = server_find(job->server_name, job->owner_oid,
+										&job->server);
 
-	if (server == NULL ||
-		strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "transcribe") != 0)
-	{
-		job_fail(job, "server_missing", false, true, -1,
-				 "server \"%s\" does not exist any more", job->server_name);
-		return false;
-	}
-	if (transcribe_server_usage(server->serverid, job->owner_oid) != ACLCHECK_OK)
-	{
-		job_fail(job, "permission_denied", false, true, -1,
-				 "role \"%s\" has no USAGE on server \"%s\"",
-				 job->owner, job->server_name);
-		return false;
-	}
-	oldcontext = MemoryContextSwitchTo(job->context);
-	server_parse_options(server->options, &job->server);
 	MemoryContextSwitchTo(oldcontext);
-	job->server.serverid = server->serverid;
-	if (job->server.url == NULL)
+	switch (problem)
 	{
-		job_fail(job, "server_missing", false, true, -1,
-				 "server \"%s\" has no option \"url\"", job->server_name);
-		return false;
+		case SERVER_USABLE:
+			break;
+		case SERVER_MISSING:
+		case SERVER_OTHER_WRAPPER:
+			job_fail(job, "server_missing", false, true, -1,
+					 "server \"%s\" does not exist any more", job->server_name);
+			break;
+		case SERVER_NO_USAGE:
+			job_fail(job, "permission_denied", false, true, -1,
+					 "role \"%s\" has no USAGE on server \"%s\"",
+					 job->owner, job->server_name);
+			break;
+		case SERVER_NO_URL:
+			job_fail(job, "server_missing", false, true, -1,
+					 "server \"%s\" has no option \"url\"", job->server_name);
+			break;
 	}
-	return true;
+	return problem == SERVER_USABLE;
 }
 
 /*

@@ -248,7 +248,7 @@ queue_has_prepared(void)
 	return result_bool();
 }
 
-/* Which of the jobs are no longer ours; a list in TopMemoryContext. */
+/* Which of the jobs are no longer ours; the list lives until the commit. */
 List *
 queue_lost(int64 incarnation, List *jobs)
 {
@@ -271,12 +271,7 @@ queue_lost(int64 incarnation, List *jobs)
 			Job		   *job = lfirst(lc);
 
 			if (job->id == id)
-			{
-				MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-
 				lost = lappend(lost, job);
-				MemoryContextSwitchTo(oldcontext);
-			}
 		}
 	}
 	return lost;

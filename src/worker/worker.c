@@ -401,7 +401,6 @@ drop_lost_jobs(void)
 			job_drop(job);
 		job_set_state(job, JOB_ENDED);
 	}
-	list_free(lost);
 }
 
 /*
