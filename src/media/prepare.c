@@ -103,7 +103,7 @@ prepare_lock_in(const WireOpen *open, bool writes_files)
 		.writes_files = writes_files
 	};
 
-	return sandbox_enter(&limits);
+	return sandbox_enter(&limits, SANDBOX_ALL);
 }
 
 /* Say what was wrong with a recording of which chunks were made. */

@@ -230,22 +230,42 @@ enter_landlock(void)
 }
 
 /*
- * Lock in.  Returns the layers that hold; what could not be had is left out,
- * and the caller decides whether that is enough.  The order matters: each
- * step needs what the next ones take away.
+ * Lock in the calling thread.  Returns which of the wanted layers hold for
+ * it: the kernel keeps Landlock and seccomp for each thread apart.  The order
+ * matters: each step needs what the next ones take away.
  */
 unsigned
-sandbox_enter(const SandboxLimits *limits)
+sandbox_enter_thread(unsigned wanted)
+{
+	unsigned	layers = 0;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return 0;
+	if ((wanted & SANDBOX_LANDLOCK) && enter_landlock())
+		layers |= SANDBOX_LANDLOCK;
+	if ((wanted & SANDBOX_SECCOMP) && filter != NULL &&
+		seccomp_load(filter) == 0)
+		layers |= SANDBOX_SECCOMP;
+	return layers;
+}
+
+/*
+ * Lock in the process: its limits, and the calling thread.  All others must
+ * have entered before, because what this takes away they need to enter.
+ * Returns which of the wanted layers hold; what could not be had is left out,
+ * and the caller decides whether that is enough.
+ */
+unsigned
+sandbox_enter(const SandboxLimits *limits, unsigned wanted)
 {
 	unsigned	layers = 0;
 
 	volunteer_for_oom();
 	prctl(PR_SET_DUMPABLE, 0);
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && enter_landlock())
+	if ((wanted & SANDBOX_LANDLOCK) &&
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && enter_landlock())
 		layers |= SANDBOX_LANDLOCK;
-	if (set_limits(limits))
+	if ((wanted & SANDBOX_LIMITS) && set_limits(limits))
 		layers |= SANDBOX_LIMITS;
-	if (filter != NULL && seccomp_load(filter) == 0)
-		layers |= SANDBOX_SECCOMP;
-	return layers;
+	return layers | sandbox_enter_thread(wanted & SANDBOX_SECCOMP);
 }

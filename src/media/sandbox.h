@@ -15,6 +15,7 @@
 #define SANDBOX_LIMITS		0x01	/* resource limits */
 #define SANDBOX_LANDLOCK	0x02	/* no file may be opened, by the kernel's LSM */
 #define SANDBOX_SECCOMP		0x04	/* system calls are filtered */
+#define SANDBOX_ALL			0x07
 
 typedef struct SandboxLimits
 {
@@ -24,6 +25,7 @@ typedef struct SandboxLimits
 } SandboxLimits;
 
 extern void sandbox_prepare(void);
-extern unsigned sandbox_enter(const SandboxLimits *limits);
+extern unsigned sandbox_enter_thread(unsigned wanted);
+extern unsigned sandbox_enter(const SandboxLimits *limits, unsigned wanted);
 
 #endif							/* TRANSCRIBE_MEDIA_SANDBOX_H */
