@@ -42,6 +42,13 @@ int			transcribe_max_duration;
 int			transcribe_max_response;
 int			transcribe_synchronous_commit;
 int			transcribe_notify;
+int			transcribe_sandbox;
+
+static const struct config_enum_entry sandbox_options[] = {
+	{"prefer", TRANSCRIBE_SANDBOX_PREFER, false},
+	{"require", TRANSCRIBE_SANDBOX_REQUIRE, false},
+	{NULL, 0, false}
+};
 
 static const struct config_enum_entry notify_options[] = {
 	{"off", TRANSCRIBE_NOTIFY_OFF, false},
@@ -155,6 +162,12 @@ define_settings(void)
 							"A longer one fails the job.",
 							&transcribe_max_response, 16 * 1024, 1, 48 * 1024,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomEnumVariable("transcribe.sandbox",
+							 "Whether recordings are read where the system does not allow all of the sandbox.",
+							 "\"prefer\" reads them with the layers that hold and says in the log which do not, \"require\" fails the job.",
+							 &transcribe_sandbox,
+							 TRANSCRIBE_SANDBOX_PREFER, sandbox_options,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("transcribe.synchronous_commit",
 							 "synchronous_commit of the transactions that save results.",
 							 "Claims and progress always commit asynchronously: losing one only means that the job is claimed again.",

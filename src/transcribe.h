@@ -16,6 +16,13 @@ typedef enum TranscribeNotify
 	TRANSCRIBE_NOTIFY_ALL
 } TranscribeNotify;
 
+/* transcribe.sandbox */
+typedef enum TranscribeSandbox
+{
+	TRANSCRIBE_SANDBOX_PREFER,
+	TRANSCRIBE_SANDBOX_REQUIRE
+} TranscribeSandbox;
+
 extern char *transcribe_server;
 extern char *transcribe_media_directories;
 extern int	transcribe_max_workers;
@@ -27,6 +34,7 @@ extern int	transcribe_max_file_size;	/* megabytes */
 extern int	transcribe_max_duration;	/* seconds */
 extern int	transcribe_max_response;	/* kilobytes */
 extern int	transcribe_synchronous_commit;	/* a SyncCommitLevel */
+extern int	transcribe_sandbox;		/* a TranscribeSandbox */
 extern int	transcribe_notify;		/* a TranscribeNotify */
 
 /* The directories of transcribe.media_directories, as a List of char *. */

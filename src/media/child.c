@@ -167,6 +167,7 @@ run(Child *child, WireOpen *open)
 	WireBuffer	out = {0};
 	Prepared	prepared;
 	struct stat status;
+	unsigned	layers;
 	int			fd;
 
 	if (error == NULL)
@@ -176,10 +177,9 @@ run(Child *child, WireOpen *open)
 		open->max_chunk_bytes = WIRE_MAX_PAYLOAD - CHUNK_OVERHEAD;
 
 	fd = open_recording(open, &status, error);
-	if (fd >= 0)
-		prepare_lock_in(open, false);
-	if (fd >= 0 &&
-		prepare_recording(fd, &status, open, &sink, &prepared, error))
+	if (fd >= 0 && prepare_lock_in(open, false, &layers, error) &&
+		prepare_recording(fd, &status, open, layers, &sink, &prepared,
+						  error))
 		wire_put_end(&out, child->job, &prepared.end);
 	else
 	{

@@ -247,9 +247,9 @@ prepare(Command *command, MediaError *error)
 	if (fd < 0 || !open_output(command, &status, error))
 		return false;
 	prepare_warm_up();
-	command->layers = prepare_lock_in(&command->open, true);
-	if (!prepare_recording(fd, &status, &command->open, &sink, &prepared,
-						   error))
+	if (!prepare_lock_in(&command->open, true, &command->layers, error) ||
+		!prepare_recording(fd, &status, &command->open, command->layers,
+						   &sink, &prepared, error))
 		return false;
 	if (command->out_fd >= 0 && !command->written)
 		return media_fail(error, MEDIA_INTERNAL_ERROR,

@@ -49,6 +49,7 @@
 #define MEDIA_RECORDING_TOO_LONG	"recording_too_long"
 #define MEDIA_OUT_OF_MEMORY			"out_of_memory"
 #define MEDIA_IO_ERROR				"io_error"
+#define MEDIA_SANDBOX_UNAVAILABLE	"sandbox_unavailable"
 #define MEDIA_INTERNAL_ERROR		"internal_error"
 
 /* A failure; code is NULL while there is none.  A message may name a path. */

@@ -91,9 +91,13 @@ prepare_warm_up(void)
 	sandbox_prepare();
 }
 
-/* Lock the process in; returns the layers that hold, see sandbox.h. */
-unsigned
-prepare_lock_in(const WireOpen *open, bool writes_files)
+/*
+ * Lock the process in, and say which layers hold, see sandbox.h.  Returns
+ * false if that is less than was required.
+ */
+bool
+prepare_lock_in(const WireOpen *open, bool writes_files, unsigned *layers,
+				MediaError *error)
 {
 	SandboxLimits limits = {
 		.memory = BASE_MEMORY +
@@ -103,7 +107,14 @@ prepare_lock_in(const WireOpen *open, bool writes_files)
 		.writes_files = writes_files
 	};
 
-	return sandbox_enter(&limits, SANDBOX_ALL);
+	*layers = sandbox_enter(&limits, SANDBOX_ALL);
+	if (!open->require_sandbox || *layers == SANDBOX_ALL)
+		return true;
+	return media_fail(error, MEDIA_SANDBOX_UNAVAILABLE,
+					  "system does not allow all of the sandbox (missing:%s%s%s), and transcribe.sandbox requires it",
+					  *layers & SANDBOX_LIMITS ? "" : " limits",
+					  *layers & SANDBOX_LANDLOCK ? "" : " Landlock",
+					  *layers & SANDBOX_SECCOMP ? "" : " seccomp");
 }
 
 /* Say what was wrong with a recording of which chunks were made. */
@@ -138,8 +149,8 @@ judge(const Source *source, const Decoded *decoded, Prepared *prepared)
  */
 bool
 prepare_recording(int fd, const struct stat *status, const WireOpen *open,
-				  const MediaSink *sink, Prepared *prepared,
-				  MediaError *error)
+				  unsigned layers, const MediaSink *sink,
+				  Prepared *prepared, MediaError *error)
 {
 	Source		source = {0};
 	Chunker		chunker = {0};
@@ -153,6 +164,7 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 	if (ok)
 	{
 		source_describe(&source, status, &description);
+		description.sandbox = layers;
 		sink->source(sink->arg, &description);
 		ok = decode_recording(&source, &chunker, open->max_seconds, &decoded,
 							  error) &&

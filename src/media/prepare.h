@@ -20,9 +20,11 @@ typedef struct Prepared
 } Prepared;
 
 extern void prepare_warm_up(void);
-extern unsigned prepare_lock_in(const WireOpen *open, bool writes_files);
+extern bool prepare_lock_in(const WireOpen *open, bool writes_files,
+							unsigned *layers, MediaError *error);
 extern bool prepare_recording(int fd, const struct stat *status,
-							  const WireOpen *open, const MediaSink *sink,
+							  const WireOpen *open, unsigned layers,
+							  const MediaSink *sink,
 							  Prepared *prepared, MediaError *error);
 
 #endif							/* TRANSCRIBE_MEDIA_PREPARE_H */

@@ -11,11 +11,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The layers that may hold, as bits. */
-#define SANDBOX_LIMITS		0x01	/* resource limits */
-#define SANDBOX_LANDLOCK	0x02	/* no file may be opened, by the kernel's LSM */
-#define SANDBOX_SECCOMP		0x04	/* system calls are filtered */
-#define SANDBOX_ALL			0x07
+#include "wire/wire.h"
+
+/* The layers that may hold, as bits: the worker is told of them. */
+#define SANDBOX_LIMITS		WIRE_SANDBOX_LIMITS
+#define SANDBOX_LANDLOCK	WIRE_SANDBOX_LANDLOCK
+#define SANDBOX_SECCOMP		WIRE_SANDBOX_SECCOMP
+#define SANDBOX_ALL			WIRE_SANDBOX_ALL
 
 typedef struct SandboxLimits
 {

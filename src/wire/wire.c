@@ -355,6 +355,7 @@ wire_put_open(WireBuffer *buf, uint64_t job, const WireOpen *open)
 	wire_put_u64(buf, open->max_chunk_bytes);
 	wire_put_u64(buf, open->max_source_bytes);
 	wire_put_f64(buf, open->max_seconds);
+	wire_put_u32(buf, open->require_sandbox);
 	wire_end(buf);
 }
 
@@ -371,6 +372,7 @@ wire_get_open(WireFrame *frame, WireOpen *open)
 	open->max_chunk_bytes = wire_get_u64(frame);
 	open->max_source_bytes = wire_get_u64(frame);
 	open->max_seconds = wire_get_f64(frame);
+	open->require_sandbox = wire_get_u32(frame);
 	return wire_done(frame);
 }
 
@@ -435,6 +437,7 @@ wire_put_source(WireBuffer *buf, uint64_t job, const WireSource *source)
 	wire_put_u64(buf, (uint64_t) source->mtime_ns);
 	wire_put_u64(buf, source->device);
 	wire_put_u64(buf, source->inode);
+	wire_put_u32(buf, source->sandbox);
 	wire_end(buf);
 }
 
@@ -451,6 +454,7 @@ wire_get_source(WireFrame *frame, WireSource *source)
 	source->mtime_ns = (int64_t) wire_get_u64(frame);
 	source->device = wire_get_u64(frame);
 	source->inode = wire_get_u64(frame);
+	source->sandbox = wire_get_u32(frame);
 	return wire_done(frame);
 }
 

@@ -47,7 +47,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION		1
+#define WIRE_VERSION		2
 #define WIRE_HEADER_SIZE	16
 
 /*
@@ -127,7 +127,14 @@ typedef struct WireOpen
 	uint64_t	max_chunk_bytes;	/* largest encoded chunk */
 	uint64_t	max_source_bytes;	/* largest file; 0: no limit */
 	double		max_seconds;	/* longest recording, as decoded; 0: no limit */
+	uint32_t	require_sandbox;	/* 1: without all its layers, do not read */
 } WireOpen;
+
+/* The layers of the media process's sandbox, as bits; see media/sandbox.h. */
+#define WIRE_SANDBOX_LIMITS		0x01	/* resource limits */
+#define WIRE_SANDBOX_LANDLOCK	0x02	/* no file may be opened */
+#define WIRE_SANDBOX_SECCOMP	0x04	/* system calls are filtered */
+#define WIRE_SANDBOX_ALL		0x07
 
 /* What was found when the recording was opened. */
 typedef struct WireSource
@@ -141,6 +148,7 @@ typedef struct WireSource
 	int64_t		mtime_ns;		/* time of change, */
 	uint64_t	device;			/* device */
 	uint64_t	inode;			/* and inode */
+	uint32_t	sandbox;		/* layers that hold, see below */
 } WireSource;
 
 /* A finished chunk. */

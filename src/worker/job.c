@@ -296,11 +296,33 @@ job_open(Job *job)
 	open.max_chunk_bytes = job->server.max_upload_bytes;
 	open.max_source_bytes = (uint64) transcribe_max_file_size * 1024 * 1024;
 	open.max_seconds = transcribe_max_duration;
+	open.require_sandbox = transcribe_sandbox == TRANSCRIBE_SANDBOX_REQUIRE;
 	wire_put_open(agent_output(), job->tag, &open);
 	job->media_running = true;
 	job->last_frame = worker_clock();
 	job_set_state(job, JOB_PREPROCESSING);
 	job_note(job, "reading the recording");
+}
+
+/*
+ * Say once in the life of the worker what the system does not allow of the
+ * sandbox.  It is the same for all recordings, and for an administrator to
+ * know and not for the job's owner.
+ */
+static void
+report_sandbox(uint32 layers)
+{
+	static bool reported = false;
+
+	if (layers == WIRE_SANDBOX_ALL || reported)
+		return;
+	reported = true;
+	ereport(LOG,
+			(errmsg("recordings are read without all of the sandbox, missing:%s%s%s",
+					layers & WIRE_SANDBOX_LIMITS ? "" : " limits",
+					layers & WIRE_SANDBOX_LANDLOCK ? "" : " Landlock",
+					layers & WIRE_SANDBOX_SECCOMP ? "" : " seccomp"),
+			 errhint("The kernel or the container runtime does not allow it. Set transcribe.sandbox to \"require\" to read no recording then.")));
 }
 
 /*
@@ -314,6 +336,7 @@ handle_source(Job *job, WireFrame *frame)
 
 	if (!wire_get_source(frame, &job->source))
 		return;
+	report_sandbox(job->source.sandbox);
 	job->source.container = MemoryContextStrdup(job->context, job->source.container);
 	job->source.codec = MemoryContextStrdup(job->context, job->source.codec);
 

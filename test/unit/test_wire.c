@@ -59,7 +59,7 @@ test_open(void)
 		.path = "/srv/audio/caf\xc3\xa9 \"1\".m4a", .nroots = WIRE_MAX_ROOTS,
 		.format = "mp3", .chunk_seconds = 600.5,
 		.max_chunk_bytes = 24 << 20, .max_source_bytes = UINT64_MAX,
-		.max_seconds = 43200,
+		.max_seconds = 43200, .require_sandbox = 1,
 	};
 	WireOpen	got;
 	bool		same = true;
@@ -77,7 +77,8 @@ test_open(void)
 	   got.chunk_seconds == open.chunk_seconds &&
 	   got.max_chunk_bytes == open.max_chunk_bytes &&
 	   got.max_source_bytes == open.max_source_bytes &&
-	   got.max_seconds == open.max_seconds && was_last(&buf, &frame),
+	   got.max_seconds == open.max_seconds &&
+	   got.require_sandbox == 1 && was_last(&buf, &frame),
 	   "open comes through");
 
 	open.nroots = WIRE_MAX_ROOTS;
@@ -138,6 +139,7 @@ test_media(void)
 		.container = "mov,mp4,m4a", .codec = "aac", .sample_rate = 44100,
 		.channels = 2, .duration = -1, .size = 123,
 		.mtime_ns = INT64_MIN, .device = 5, .inode = UINT64_MAX,
+		.sandbox = WIRE_SANDBOX_SECCOMP,
 	};
 	WireSource	source2;
 	WireEnd		end = {7, 60.25, 50.5, 1, "3 packets"};
@@ -156,6 +158,7 @@ test_media(void)
 	   source2.channels == 2 && source2.duration == -1 &&
 	   source2.size == 123 && source2.mtime_ns == INT64_MIN &&
 	   source2.device == 5 && source2.inode == UINT64_MAX &&
+	   source2.sandbox == WIRE_SANDBOX_SECCOMP &&
 	   !was_last(&buf, &frame), "source comes through");
 	ok(next_is(&buf, &frame, WIRE_END, 2) && wire_get_end(&frame, &end2) &&
 	   end2.chunks == 7 && end2.duration == 60.25 && end2.kept == 50.5 &&
