@@ -69,7 +69,13 @@ CREATE TABLE transcribe_jobs (
     language      text,
     duration_s    double precision,
     speech_s      double precision,
+    trimmed_s     double precision GENERATED ALWAYS AS (duration_s - speech_s) STORED,
+    source_format text,
+    sample_rate   integer,
+    channels      integer,
+    loudness_lufs double precision,
     damaged       text,
+    missing_s     double precision,
     error         text,
     error_code    text,
     created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -116,6 +122,12 @@ COMMENT ON COLUMN transcribe_jobs.options IS 'the job''s own options: language, 
 COMMENT ON COLUMN transcribe_jobs.language IS 'as the server reported it: a name or a code';
 COMMENT ON COLUMN transcribe_jobs.duration_s IS 'seconds of the recording, as decoded';
 COMMENT ON COLUMN transcribe_jobs.speech_s IS 'seconds that were sent, after silence was removed';
+COMMENT ON COLUMN transcribe_jobs.trimmed_s IS 'seconds of silence that were not sent';
+COMMENT ON COLUMN transcribe_jobs.source_format IS 'container and codec of the recording, by FFmpeg''s names: mov/aac';
+COMMENT ON COLUMN transcribe_jobs.sample_rate IS 'samples per second of the recording';
+COMMENT ON COLUMN transcribe_jobs.channels IS 'channels of the recording';
+COMMENT ON COLUMN transcribe_jobs.loudness_lufs IS 'loudness of what was sent, before correction, in LUFS by EBU R128; NULL if nothing was';
+COMMENT ON COLUMN transcribe_jobs.missing_s IS 'seconds that the container announces and the file does not have; NULL when none, or not known';
 COMMENT ON COLUMN transcribe_jobs.damaged IS 'what could not be decoded of the recording; NULL when all could';
 COMMENT ON COLUMN transcribe_jobs.error IS 'why the job failed, or why the last attempt did';
 COMMENT ON COLUMN transcribe_jobs.error_code IS 'the same as a stable word; listed in the documentation';
@@ -633,7 +645,11 @@ COMMENT ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
 
 CREATE FUNCTION transcribe_complete(
     incarnation bigint, job_id bigint, chunks integer, language text,
-    duration_s double precision, speech_s double precision, damaged text)
+    duration_s double precision, speech_s double precision, damaged text,
+    missing_s double precision DEFAULT NULL,
+    loudness_lufs double precision DEFAULT NULL,
+    source_format text DEFAULT NULL, sample_rate integer DEFAULT NULL,
+    channels integer DEFAULT NULL)
 RETURNS boolean
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -645,6 +661,11 @@ BEGIN ATOMIC
             duration_s = transcribe_complete.duration_s,
             speech_s = transcribe_complete.speech_s,
             damaged = transcribe_complete.damaged,
+            missing_s = transcribe_complete.missing_s,
+            loudness_lufs = transcribe_complete.loudness_lufs,
+            source_format = transcribe_complete.source_format,
+            sample_rate = transcribe_complete.sample_rate,
+            channels = transcribe_complete.channels,
             finished_at = clock_timestamp()
         WHERE j.id = transcribe_complete.job_id
           AND j.claimed_by = transcribe_complete.incarnation
@@ -670,9 +691,11 @@ BEGIN ATOMIC
     SELECT EXISTS (SELECT FROM done);
 END;
 REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, double precision, text) FROM PUBLIC;
+    double precision, double precision, text, double precision,
+    double precision, text, integer, integer) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, double precision, text) IS
+    double precision, double precision, text, double precision,
+    double precision, text, integer, integer) IS
 'complete a job all of whose chunks are saved, and replace the older result of the same owner, session and path; false if the claim was lost';
 
 CREATE FUNCTION transcribe_fail(

@@ -232,6 +232,7 @@ take_end(Relay *relay, WireFrame *frame)
 
 	if (!wire_get_end(frame, &end) || end.chunks != relay->nchunks ||
 		end.duration < 0 || end.kept < 0 || end.damaged > 1 ||
+		(end.missing < 0 && end.missing != -1) ||
 		!is_message(end.detail))
 		return false;
 	wire_put_end(out, relay->job, &end);

@@ -17,6 +17,7 @@
  */
 #include "media/chunk.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,14 @@ chunk_position(const Chunker *chunker)
 	return chunker->base + chunker->len;
 }
 
+/* Loudness of all chunks before correction, in LUFS; 0 if there is none. */
+double
+chunk_loudness(const Chunker *chunker)
+{
+	return chunker->kept == 0 ? 0 :
+		10 * log10(chunker->power / chunker->kept);
+}
+
 /* Move the kept stretches together; returns how many samples they are. */
 static size_t
 join_spans(int16_t *pcm, const SilenceSpan *spans, size_t nspans)
@@ -163,6 +172,7 @@ emit(Chunker *chunker, const SilenceSpan *spans, size_t nspans,
 	chunk.size = chunk.audio_len;
 	chunk.audio = (const char *) data;
 	chunker->kept += kept;
+	chunker->power += kept * pow(10, loudness.loudness / 10);
 
 	ok = chunker->sink->chunk(chunker->sink->arg, &chunk, error);
 	encode_free(data);

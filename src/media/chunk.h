@@ -26,12 +26,14 @@ typedef struct Chunker
 	uint64_t	base;			/* position of the buffer's first sample */
 	uint64_t	accounted;		/* position up to which chunks account */
 	uint64_t	kept;			/* samples that went into chunks */
+	double		power;			/* sum over them, by their loudness */
 	uint32_t	chunks;
 } Chunker;
 
 extern bool chunk_init(Chunker *chunker, const WireOpen *open,
 					   const MediaSink *sink, MediaError *error);
 extern size_t chunk_max_samples(const WireOpen *open);
+extern double chunk_loudness(const Chunker *chunker);
 extern uint64_t chunk_position(const Chunker *chunker);
 extern bool chunk_add(Chunker *chunker, const int16_t *pcm, size_t samples,
 					  MediaError *error);

@@ -175,9 +175,11 @@ describe_end(const Command *command, const WireEnd *end)
 		/* The detail is a sentence of ours, of numbers and strerror(). */
 		fprintf(command->text,
 				"%s],\n \"duration\": %.4f, \"kept\": %.4f, "
+				"\"loudness\": %.2f, \"missing\": %.4f,\n "
 				"\"damaged\": %s, \"detail\": \"%s\",\n \"sandbox\": "
 				"{\"limits\": %s, \"landlock\": %s, \"seccomp\": %s}}\n",
 				end->chunks > 0 ? "\n " : "", end->duration, end->kept,
+				end->loudness, end->missing > 0 ? end->missing : 0,
 				end->damaged ? "true" : "false", end->detail,
 				command->layers & SANDBOX_LIMITS ? "true" : "false",
 				command->layers & SANDBOX_LANDLOCK ? "true" : "false",

@@ -123,6 +123,8 @@ judge(const Source *source, const Decoded *decoded, Prepared *prepared)
 {
 	double		promise = source_promise(source);
 	double		missing = promise - prepared->end.duration;
+	bool		shortfall = missing >
+		SHORTFALL_SECONDS + promise * SHORTFALL_SHARE;
 
 	if (source->io_errno != 0)
 		snprintf(prepared->detail, sizeof(prepared->detail),
@@ -131,7 +133,7 @@ judge(const Source *source, const Decoded *decoded, Prepared *prepared)
 	else if (decoded->cut_short)
 		snprintf(prepared->detail, sizeof(prepared->detail),
 				 "the file is damaged after %.1f s", prepared->end.duration);
-	else if (missing > SHORTFALL_SECONDS + promise * SHORTFALL_SHARE)
+	else if (shortfall)
 		snprintf(prepared->detail, sizeof(prepared->detail),
 				 "the recording ends at %.1f s, of %.1f s that its container announces",
 				 prepared->end.duration, promise);
@@ -139,6 +141,7 @@ judge(const Source *source, const Decoded *decoded, Prepared *prepared)
 		snprintf(prepared->detail, sizeof(prepared->detail),
 				 "%llu packets could not be decoded",
 				 (unsigned long long) decoded->errors);
+	prepared->end.missing = shortfall ? missing : -1;
 	prepared->end.damaged = prepared->detail[0] != '\0';
 	prepared->end.detail = prepared->detail;
 }
@@ -175,6 +178,7 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 		prepared->end.chunks = chunker.chunks;
 		prepared->end.duration = (double) chunk_position(&chunker) /
 			MEDIA_RATE;
+		prepared->end.loudness = chunk_loudness(&chunker);
 		prepared->end.kept = (double) chunker.kept / MEDIA_RATE;
 		judge(&source, &decoded, prepared);
 	}

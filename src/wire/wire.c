@@ -518,6 +518,8 @@ wire_put_end(WireBuffer *buf, uint64_t job, const WireEnd *end)
 	wire_put_u32(buf, end->chunks);
 	wire_put_f64(buf, end->duration);
 	wire_put_f64(buf, end->kept);
+	wire_put_f64(buf, end->missing);
+	wire_put_f64(buf, end->loudness);
 	wire_put_u32(buf, end->damaged);
 	wire_put_str(buf, end->detail);
 	wire_end(buf);
@@ -530,6 +532,8 @@ wire_get_end(WireFrame *frame, WireEnd *end)
 	end->chunks = wire_get_u32(frame);
 	end->duration = wire_get_f64(frame);
 	end->kept = wire_get_f64(frame);
+	end->missing = wire_get_f64(frame);
+	end->loudness = wire_get_f64(frame);
 	end->damaged = wire_get_u32(frame);
 	end->detail = wire_get_str(frame);
 	return wire_done(frame);

@@ -175,6 +175,8 @@ typedef struct WireEnd
 	uint32_t	chunks;
 	double		duration;		/* seconds decoded */
 	double		kept;			/* seconds that are in chunks */
+	double		missing;		/* seconds not there; -1: not known, or none */
+	double		loudness;		/* LUFS of what was kept; 0 if nothing was */
 	uint32_t	damaged;		/* 1: some of it could not be decoded */
 	const char *detail;			/* what was damaged, or empty */
 } WireEnd;

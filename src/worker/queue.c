@@ -437,11 +437,13 @@ bool
 queue_complete(int64 incarnation, Job *job, int chunks)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7)",
-		7, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID, TEXTOID}
+		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+		12, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID, TEXTOID,
+			FLOAT8OID, FLOAT8OID, TEXTOID, INT4OID, INT4OID}
 	};
-	Datum		values[7];
-	char		nulls[] = "       ";
+	Datum		values[12];
+	char		nulls[] = "            ";
+	char	   *format;
 
 	values[0] = Int64GetDatum(incarnation);
 	values[1] = Int64GetDatum(job->id);
@@ -450,6 +452,17 @@ queue_complete(int64 incarnation, Job *job, int chunks)
 	values[4] = Float8GetDatum(job->end.duration);
 	values[5] = Float8GetDatum(job->end.kept);
 	values[6] = text_or_null(job->end.damaged ? job->end.detail : NULL, &nulls[6]);
+	values[7] = Float8GetDatum(job->end.missing);
+	nulls[7] = job->end.missing < 0 ? 'n' : ' ';
+	values[8] = Float8GetDatum(job->end.loudness);
+	nulls[8] = job->end.kept > 0 ? ' ' : 'n';
+
+	/* FFmpeg gives a container all the names that it may have. */
+	format = psprintf("%.*s/%s", (int) strcspn(job->source.container, ","),
+					  job->source.container, job->source.codec);
+	values[9] = text_datum(format);
+	values[10] = Int32GetDatum(job->source.sample_rate);
+	values[11] = Int32GetDatum(job->source.channels);
 	execute(&statement, values, nulls);
 	return result_bool();
 }

@@ -101,6 +101,15 @@ enqueue('silent', "$audio/silent.wav");
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'silent'", 'completed',
 	'a silent recording completes');
 is(job('silent', 'duration_s, speech_s, error'), '10|0|', 'with its duration and no speech');
+is(job('silent', 'trimmed_s, loudness_lufs'), '10|', 'all of it trimmed, and no loudness');
+
+# What the recording was.
+is(job('any 2', 'source_format, sample_rate, channels, damaged, missing_s'),
+	'mov/aac|48000|1||', 'the row describes the recording');
+my $quiet = job('any 0', 'loudness_lufs');
+cmp_ok($quiet, '<', -10, 'it has a loudness');
+cmp_ok($quiet, '>', -50, 'as speech has');
+is(job('around', 'trimmed_s = duration_s - speech_s'), 't', 'and what was trimmed of it');
 is($node->safe_psql('postgres', "SELECT transcribe_result('silent')"),
 	'{"duration": 10, "language": null, "segments": [], "full_text": ""}',
 	'its result has no segments');

@@ -142,7 +142,7 @@ test_media(void)
 		.sandbox = WIRE_SANDBOX_SECCOMP,
 	};
 	WireSource	source2;
-	WireEnd		end = {7, 60.25, 50.5, 1, "3 packets"};
+	WireEnd		end = {7, 60.25, 50.5, 9.5, -23.5, 1, "3 packets"};
 	WireEnd		end2;
 	WireFailed	failed = {"not_audio", NULL};
 	WireFailed	failed2;
@@ -162,6 +162,7 @@ test_media(void)
 	   !was_last(&buf, &frame), "source comes through");
 	ok(next_is(&buf, &frame, WIRE_END, 2) && wire_get_end(&frame, &end2) &&
 	   end2.chunks == 7 && end2.duration == 60.25 && end2.kept == 50.5 &&
+	   end2.missing == 9.5 && end2.loudness == -23.5 &&
 	   end2.damaged == 1 && strcmp(end2.detail, "3 packets") == 0 &&
 	   !was_last(&buf, &frame), "end comes through");
 	ok(next_is(&buf, &frame, WIRE_FAILED, 3) &&
