@@ -121,7 +121,7 @@ prepare_lock_in(const WireOpen *open, bool writes_files, unsigned *layers,
 static void
 judge(const Source *source, const Decoded *decoded, Prepared *prepared)
 {
-	double		promise = source_promise(source);
+	double		promise = source_promise(source, prepared->end.duration);
 	double		missing = promise - prepared->end.duration;
 	bool		shortfall = missing >
 		SHORTFALL_SECONDS + promise * SHORTFALL_SHARE;

@@ -19,6 +19,7 @@ typedef struct Source
 {
 	int			fd;				/* the recording; the caller's */
 	int64_t		size;
+	int64_t		announced;		/* size by its own header; -1: says none */
 	int			io_errno;		/* of the first read that failed, or 0 */
 	AVIOContext *io;
 	AVFormatContext *container;
@@ -30,7 +31,7 @@ extern bool source_open(Source *source, int fd, const struct stat *status,
 						MediaError *error);
 extern void source_describe(const Source *source, const struct stat *status,
 							WireSource *description);
-extern double source_promise(const Source *source);
+extern double source_promise(const Source *source, double decoded);
 extern bool source_failed(const Source *source, int result, const char *code,
 						  const char *message, MediaError *error);
 extern void source_close(Source *source);

@@ -224,6 +224,9 @@ is(job('gone', 'error_code'), 'not_found', 'a file that has gone meanwhile says 
 enqueue('cut', "$audio/cut-short.wav");
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'cut'", 'completed',
 	'a recording that was cut short gives what there is');
+like(job('cut', 'damaged'), qr/^the recording ends at [0-9.]+ s, of [0-9.]+ s that its container announces$/,
+	'and says so');
+is(job('cut', 'missing_s > 1 AND missing_s < 60'), 't', 'and how much is missing');
 
 # Limits.
 $node->append_conf('postgresql.conf', "transcribe.max_duration = 5");
