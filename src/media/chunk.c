@@ -34,6 +34,14 @@
 /* Of an encoded chunk's size: headers, and the frame that is rounded up. */
 #define HEADER_BYTES	4096
 
+/*
+ * Of a recording that needs several chunks anyhow, the first is only this
+ * share of the others, so that its text stands in the table soon; but not
+ * less than the half minute that Whisper looks at in one go.
+ */
+#define FIRST_SHARE		4
+#define FIRST_SAMPLES	(30 * MEDIA_RATE)
+
 /* First allocation: half a minute, as long as most voice messages are. */
 #define FIRST_SIZE		(30 * MEDIA_RATE)
 
@@ -85,7 +93,25 @@ chunk_init(Chunker *chunker, const WireOpen *open, const MediaSink *sink,
 	if (chunker->format == NULL)
 		return false;
 	chunker->limit = buffer_limit(open, chunker->format);
+	chunker->first_limit = chunker->limit;
 	return true;
+}
+
+/*
+ * So long is the recording, as its container has it; -1 if it does not say.
+ * To be called before the first sample is added.
+ */
+void
+chunk_expect(Chunker *chunker, double seconds)
+{
+	size_t		first = chunker->limit / FIRST_SHARE;
+
+	if (seconds * MEDIA_RATE < 2.0 * chunker->limit)
+		return;
+	if (first < FIRST_SAMPLES)
+		first = FIRST_SAMPLES;
+	if (first < chunker->limit)
+		chunker->first_limit = first / SILENCE_FRAME * SILENCE_FRAME;
 }
 
 void
@@ -242,7 +268,9 @@ chunk_add(Chunker *chunker, const int16_t *pcm, size_t samples,
 {
 	while (samples > 0)
 	{
-		size_t		n = chunker->limit - chunker->len;
+		size_t		limit = chunker->chunks == 0 ?
+			chunker->first_limit : chunker->limit;
+		size_t		n = limit - chunker->len;
 
 		if (n > samples)
 			n = samples;

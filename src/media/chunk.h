@@ -19,7 +19,8 @@ typedef struct Chunker
 {
 	const EncodeFormat *format;
 	const MediaSink *sink;
-	size_t		limit;			/* samples in a full buffer */
+	size_t		limit;			/* samples in a full buffer, */
+	size_t		first_limit;	/* until there is a first chunk */
 	int16_t    *pcm;			/* the buffer, */
 	size_t		len;			/* samples in it, */
 	size_t		size;			/* and allocated */
@@ -32,6 +33,7 @@ typedef struct Chunker
 
 extern bool chunk_init(Chunker *chunker, const WireOpen *open,
 					   const MediaSink *sink, MediaError *error);
+extern void chunk_expect(Chunker *chunker, double seconds);
 extern size_t chunk_max_samples(const WireOpen *open);
 extern double chunk_loudness(const Chunker *chunker);
 extern uint64_t chunk_position(const Chunker *chunker);

@@ -168,6 +168,7 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 	{
 		source_describe(&source, status, &description);
 		description.sandbox = layers;
+		chunk_expect(&chunker, description.duration);
 		sink->source(sink->arg, &description);
 		ok = decode_recording(&source, &chunker, open->max_seconds, &decoded,
 							  error) &&

@@ -33,7 +33,7 @@
  * What cutting depends on beyond the options: raised whenever the media
  * program cuts the same recording differently.
  */
-#define PLAN_VERSION			1
+#define PLAN_VERSION			2
 
 /* Share of the whole that reading a recording counts for, in percent. */
 #define PERCENT_READING			20
