@@ -44,11 +44,13 @@ OBJS = \
 PROGRAMS = transcribe_agent transcribe_media
 AGENT_SRCS = $(wildcard $(srcdir)/src/agent/*.c) $(srcdir)/src/wire/wire.c
 MEDIA_SRCS = $(wildcard $(srcdir)/src/media/*.c) $(srcdir)/src/wire/wire.c
+# What prepares a recording, without those who have it prepared.
+MEDIA_PARTS = $(filter-out %/media.c %/child.c %/command.c,$(MEDIA_SRCS))
 INCLUDED = $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 
 MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccomp
 
-EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin
+EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/sandbox/attempt
 
 REGRESS = extension servers enqueue results rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
@@ -123,6 +125,13 @@ test/fuzz/bin/%: $(srcdir)/test/fuzz/%.c $(INCLUDED) $(wildcard $(srcdir)/src/*/
 	@mkdir -p test/fuzz/bin
 	clang $(PURE_CFLAGS) -fsanitize=fuzzer,address,undefined \
 		$< $(call pure_sources,$<,$(*:fuzz_%=%)) -o $@ $(PURE_LIBS)
+
+# What test/t/015_sandbox.pl runs: built as transcribe_media is.
+installcheck: test/sandbox/attempt
+test/sandbox/attempt: $(srcdir)/test/sandbox/attempt.c $(MEDIA_PARTS) $(INCLUDED)
+	@mkdir -p test/sandbox
+	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags $(MEDIA_LIBS)) $< $(MEDIA_PARTS) \
+		-o $@ $(shell pkg-config --libs $(MEDIA_LIBS)) -lm
 
 # Only lines that were changed: the rest has been through pgindent's rules by
 # hand, of which clang-format knows most but not the alignment of names.

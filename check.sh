@@ -167,6 +167,7 @@ tap()
     local pgxs test
 
     heading "TAP tests"
+    need "${make[@]}" test/sandbox/attempt
     need as_user "$work/src/test/audio/make.sh" "$work/audio"
     need whisper
     cd "$work/src" || return
