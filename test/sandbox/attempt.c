@@ -706,7 +706,14 @@ lock_in(const WireOpen *open, bool production)
 	SandboxLimits limits = {.memory = MEMORY, .cpu_seconds = CPU_SECONDS};
 
 	if (production)
-		return prepare_lock_in(open, false);
+	{
+		unsigned	layers;
+		MediaError	error;
+
+		if (!prepare_lock_in(open, false, &layers, &error))
+			die(error.message);
+		return layers;
+	}
 	return wanted != 0 ? sandbox_enter(&limits, wanted) : 0;
 }
 
