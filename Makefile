@@ -120,10 +120,14 @@ test/unit/bin/%: $(srcdir)/test/unit/%.c $(INCLUDED) $(wildcard $(srcdir)/src/*/
 	$(CC) $(PURE_CFLAGS) -fsanitize=address,undefined \
 		$< $(call pure_sources,$<,$(*:test_%=%)) -o $@ $(PURE_LIBS)
 
+# The system's clang, whose runtimes are likely to be there; else the one that
+# PostgreSQL was built with.
+FUZZ_CC = $(or $(shell command -v clang 2>/dev/null),$(CLANG),clang)
+
 fuzz: $(FUZZERS)
 test/fuzz/bin/%: $(srcdir)/test/fuzz/%.c $(INCLUDED) $(wildcard $(srcdir)/src/*/*.c)
 	@mkdir -p test/fuzz/bin
-	clang $(PURE_CFLAGS) -fsanitize=fuzzer,address,undefined \
+	$(FUZZ_CC) $(PURE_CFLAGS) -fsanitize=fuzzer,address,undefined \
 		$< $(call pure_sources,$<,$(*:fuzz_%=%)) -o $@ $(PURE_LIBS)
 
 # What test/t/015_sandbox.pl runs: built as transcribe_media is.
@@ -133,9 +137,19 @@ test/sandbox/attempt: $(srcdir)/test/sandbox/attempt.c $(MEDIA_PARTS) $(INCLUDED
 	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags $(MEDIA_LIBS)) $< $(MEDIA_PARTS) \
 		-o $@ $(shell pkg-config --libs $(MEDIA_LIBS)) -lm
 
+# Sources that are not to be listed, and libraries.
+test/fuzz/bin/fuzz_media: pure_sources = $(MEDIA_PARTS)
+test/fuzz/bin/fuzz_media: PURE_CFLAGS += $(shell pkg-config --cflags $(MEDIA_LIBS))
+test/fuzz/bin/fuzz_media: PURE_LIBS += $(shell pkg-config --libs $(MEDIA_LIBS))
+
+# Every earlier finding, and then each target for a while.
+FUZZ_SECONDS ?= 20
+check-fuzz: fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(srcdir)/test/fuzz/run.sh
+
 # Only lines that were changed: the rest has been through pgindent's rules by
 # hand, of which clang-format knows most but not the alignment of names.
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz format install-programs uninstall-programs
+.PHONY: unit fuzz check-fuzz format install-programs uninstall-programs

@@ -2,7 +2,7 @@
 # Run every test of transcribe, on this machine, touching nothing of it.
 #
 #   ./check.sh                          all
-#   ./check.sh unit|regress|isolation|tap [FILE...]
+#   ./check.sh unit|fuzz|regress|isolation|tap [FILE...]
 #                                       one kind, or some files of it
 #
 # Works on a fresh Debian or Ubuntu: missing packages are installed, with sudo
@@ -10,13 +10,17 @@
 # -Werror, and installed in a private copy of PostgreSQL, all in a directory
 # that is removed at the end; tests run as a user that is not root, on
 # servers that listen on sockets and loopback only.  What is kept: the
-# packages, and the Whisper environment in the cache (test/lib/common.sh).
+# packages, the Whisper environment in the cache (test/lib/common.sh), and
+# what a fuzzer finds.  FUZZ_SECONDS (20) is how long each of them looks.
 #
 # The last line is "N passed, N failed"; the exit status is 0 if none failed.
 
 set -u
 root=$(cd "$(dirname "$0")" && pwd)
 . "$root/test/lib/common.sh"
+
+# For fuzzing; the demonstration does without.
+packages="$packages clang libclang-rt-dev"
 
 passed=0
 failed=0
@@ -155,6 +159,14 @@ regress()
         post_mortem "$work"/src/{regression.diffs,log/postmaster.log}
 }
 
+fuzz()
+{
+    heading "fuzzing"
+    "${make[@]}" -k fuzz || count 1
+    cd "$work/src" || return
+    FUZZ_TARGETS="$(names "$@" | xargs)" prove 1 test/fuzz/run.sh
+}
+
 isolation()
 {
     heading "isolation tests"
@@ -194,7 +206,7 @@ tap()
 }
 
 case ${1:-} in
-    ''|unit|regress|isolation|tap) ;;
+    ''|unit|fuzz|regress|isolation|tap) ;;
     *) sed -n '2,/^$/s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac
 
@@ -211,6 +223,7 @@ then
     "$@"
 else
     unit
+    fuzz
     regress
     isolation
     tap
