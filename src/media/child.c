@@ -75,22 +75,31 @@ set_signals(pid_t parent)
 		_exit(1);
 }
 
-/* Write out a frame, whole.  An agent that is gone needs no explanation. */
+/* Write out bytes, all.  An agent that is gone needs no explanation. */
+static void
+write_all(const char *data, size_t len)
+{
+	while (len > 0)
+	{
+		ssize_t		n = write(AGENT_FD, data, len);
+
+		if (n > 0)
+		{
+			data += n;
+			len -= (size_t) n;
+		}
+		else if (n < 0 && errno != EINTR)
+			_exit(1);
+	}
+}
+
+/* Write out a frame, whole. */
 static void
 send_frame(WireBuffer *out)
 {
 	if (out->failed)
 		_exit(1);
-	while (wire_pending(out) > 0)
-	{
-		ssize_t		n = write(AGENT_FD, out->data + out->start,
-							  wire_pending(out));
-
-		if (n > 0)
-			wire_consumed(out, (size_t) n);
-		else if (n < 0 && errno != EINTR)
-			_exit(1);
-	}
+	write_all(out->data + out->start, wire_pending(out));
 	wire_free(out);
 }
 
@@ -148,13 +157,14 @@ send_chunk(void *arg, const WireChunk *chunk, MediaError *error)
 {
 	WireBuffer	out = {0};
 
-	wire_put_chunk(&out, ((Child *) arg)->job, chunk);
+	wire_put_chunk_head(&out, ((Child *) arg)->job, chunk);
 	if (out.failed)
 	{
 		wire_free(&out);
 		return media_no_memory(error);
 	}
 	send_frame(&out);
+	write_all(chunk->audio, chunk->audio_len);
 	return true;
 }
 

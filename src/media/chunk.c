@@ -5,8 +5,7 @@
  *
  * Runs in transcribe_media.  Samples are collected until the buffer is full;
  * then it is cut where that hurts least, what lies before the cut becomes a
- * chunk, and the rest is carried over.  Memory is that of one buffer and of
- * one encoded chunk.
+ * chunk, to be finished elsewhere, and the rest is carried over.
  *
  * Every sample belongs to the stretch [start, end) of exactly one chunk,
  * whether it was kept or was silence.  A buffer that is wholly silent gives
@@ -17,11 +16,9 @@
  */
 #include "media/chunk.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "media/loudness.h"
 #include "media/silence.h"
 
 /*
@@ -82,19 +79,14 @@ buffer_limit(const WireOpen *open, const EncodeFormat *format)
 	return limit / SILENCE_FRAME * SILENCE_FRAME;
 }
 
-/* Prepare to cut for these options; the sink must outlive the chunker. */
-bool
-chunk_init(Chunker *chunker, const WireOpen *open, const MediaSink *sink,
-		   MediaError *error)
+/* Prepare to cut for these options; what chunks go to must outlive it. */
+void
+chunk_init(Chunker *chunker, const WireOpen *open, Finish *finish)
 {
 	memset(chunker, 0, sizeof(*chunker));
-	chunker->sink = sink;
-	chunker->format = encode_format(open->format, error);
-	if (chunker->format == NULL)
-		return false;
-	chunker->limit = buffer_limit(open, chunker->format);
+	chunker->finish = finish;
+	chunker->limit = buffer_limit(open, finish->format);
 	chunker->first_limit = chunker->limit;
-	return true;
 }
 
 /*
@@ -128,14 +120,6 @@ chunk_position(const Chunker *chunker)
 	return chunker->base + chunker->len;
 }
 
-/* Loudness of all chunks before correction, in LUFS; 0 if there is none. */
-double
-chunk_loudness(const Chunker *chunker)
-{
-	return chunker->kept == 0 ? 0 :
-		10 * log10(chunker->power / chunker->kept);
-}
-
 /* Move the kept stretches together; returns how many samples they are. */
 static size_t
 join_spans(int16_t *pcm, const SilenceSpan *spans, size_t nspans)
@@ -151,59 +135,81 @@ join_spans(int16_t *pcm, const SilenceSpan *spans, size_t nspans)
 	return kept;
 }
 
-/*
- * Make a chunk of the spans of the first length samples, and hand it over.
- * The samples before length are spoilt by it.
- */
-static bool
-emit(Chunker *chunker, const SilenceSpan *spans, size_t nspans,
-	 size_t length, MediaError *error)
+/* The spans of the buffer, as times of the recording; NULL without memory. */
+static WireSpan *
+span_times(const Chunker *chunker, const SilenceSpan *spans, size_t nspans)
 {
-	WireChunk	chunk = {0};
 	WireSpan   *times = malloc(nspans * sizeof(*times));
-	Loudness	loudness;
-	size_t		kept = join_spans(chunker->pcm, spans, nspans);
-	uint8_t    *data;
-	bool		ok;
 
-	if (times == NULL || !loudness_measure(chunker->pcm, kept, &loudness))
-	{
-		free(times);
-		return media_no_memory(error);
-	}
-	loudness_apply(chunker->pcm, kept, loudness.gain);
-	if (!encode_audio(chunker->format, chunker->pcm, kept, &data,
-					  &chunk.audio_len, error))
-	{
-		free(times);
-		return false;
-	}
-	for (size_t i = 0; i < nspans; i++)
+	for (size_t i = 0; times != NULL && i < nspans; i++)
 	{
 		times[i].start = (double) (chunker->base + spans[i].start) /
 			MEDIA_RATE;
 		times[i].length = (double) spans[i].length / MEDIA_RATE;
 	}
-	chunk.chunk_no = chunker->chunks++;
-	chunk.start = (double) chunker->accounted / MEDIA_RATE;
-	chunker->accounted = chunker->base + length;
-	chunk.end = (double) chunker->accounted / MEDIA_RATE;
-	chunk.seconds = (double) kept / MEDIA_RATE;
-	chunk.loudness = loudness.loudness;
-	chunk.gain = loudness.gain;
-	chunk.nspans = (uint32_t) nspans;
-	chunk.spans = (const char *) times;
-	chunk.filename = chunker->format->filename;
-	chunk.content_type = chunker->format->content_type;
-	chunk.size = chunk.audio_len;
-	chunk.audio = (const char *) data;
-	chunker->kept += kept;
-	chunker->power += kept * pow(10, loudness.loudness / 10);
+	return times;
+}
 
-	ok = chunker->sink->chunk(chunker->sink->arg, &chunk, error);
-	encode_free(data);
-	free(times);
-	return ok;
+/*
+ * Let go of the first length samples of the buffer, which become the chunk's
+ * if there is one; what follows them is carried over into a new buffer.
+ */
+static bool
+split_buffer(Chunker *chunker, size_t length, Chunk *chunk)
+{
+	size_t		rest = chunker->len - length;
+	int16_t    *carried = NULL;
+
+	if (chunk == NULL)
+		memmove(chunker->pcm, chunker->pcm + length,
+				rest * sizeof(*chunker->pcm));
+	else
+	{
+		if (rest > 0)
+		{
+			carried = malloc(rest * sizeof(*carried));
+			if (carried == NULL)
+				return false;
+			memcpy(carried, chunker->pcm + length, rest * sizeof(*carried));
+		}
+		chunk->pcm = chunker->pcm;
+		chunker->pcm = carried;
+		chunker->size = rest;
+	}
+	chunker->base += length;
+	chunker->len = rest;
+	return true;
+}
+
+/* Make a chunk of the spans of the first length samples, and hand it over. */
+static bool
+emit(Chunker *chunker, const SilenceSpan *spans, size_t nspans,
+	 size_t length, bool last, MediaError *error)
+{
+	Chunk	   *chunk = calloc(1, sizeof(*chunk));
+	int16_t    *shrunk;
+
+	if (chunk == NULL)
+		return media_no_memory(error);
+	chunk->spans = span_times(chunker, spans, nspans);
+	if (chunk->spans == NULL || !split_buffer(chunker, length, chunk))
+	{
+		finish_free_chunk(chunk);
+		return media_no_memory(error);
+	}
+	chunk->samples = join_spans(chunk->pcm, spans, nspans);
+	shrunk = realloc(chunk->pcm, chunk->samples * sizeof(*shrunk));
+	if (shrunk != NULL)
+		chunk->pcm = shrunk;
+
+	chunk->wire.start = (double) chunker->accounted / MEDIA_RATE;
+	chunker->accounted = chunker->base;
+	chunk->wire.end = (double) chunker->accounted / MEDIA_RATE;
+	chunk->wire.seconds = (double) chunk->samples / MEDIA_RATE;
+	chunk->wire.nspans = (uint32_t) nspans;
+	chunk->wire.spans = (const char *) chunk->spans;
+	chunker->chunks++;
+	return finish_chunk(chunker->finish, chunk, last, error);
 }
 
 /* Cut the buffer: at its end if that is the recording's, else where best. */
@@ -228,11 +234,9 @@ cut(Chunker *chunker, bool last, MediaError *error)
 			length = silence_cut(level, speech, frames) * SILENCE_FRAME;
 		nspans = silence_spans(speech, length, spans);
 		if (nspans > 0)
-			ok = emit(chunker, spans, nspans, length, error);
-		chunker->base += length;
-		chunker->len -= length;
-		memmove(chunker->pcm, chunker->pcm + length,
-				chunker->len * sizeof(*chunker->pcm));
+			ok = emit(chunker, spans, nspans, length, last, error);
+		else
+			split_buffer(chunker, length, NULL);
 	}
 	free(level);
 	free(speech);

@@ -11,14 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "media/encode.h"
-#include "media/media.h"
+#include "media/finish.h"
 
 /* All positions are samples of the recording at MEDIA_RATE. */
 typedef struct Chunker
 {
-	const EncodeFormat *format;
-	const MediaSink *sink;
+	Finish	   *finish;			/* where chunks go */
 	size_t		limit;			/* samples in a full buffer, */
 	size_t		first_limit;	/* until there is a first chunk */
 	int16_t    *pcm;			/* the buffer, */
@@ -26,16 +24,13 @@ typedef struct Chunker
 	size_t		size;			/* and allocated */
 	uint64_t	base;			/* position of the buffer's first sample */
 	uint64_t	accounted;		/* position up to which chunks account */
-	uint64_t	kept;			/* samples that went into chunks */
-	double		power;			/* sum over them, by their loudness */
 	uint32_t	chunks;
 } Chunker;
 
-extern bool chunk_init(Chunker *chunker, const WireOpen *open,
-					   const MediaSink *sink, MediaError *error);
+extern void chunk_init(Chunker *chunker, const WireOpen *open,
+					   Finish *finish);
 extern void chunk_expect(Chunker *chunker, double seconds);
 extern size_t chunk_max_samples(const WireOpen *open);
-extern double chunk_loudness(const Chunker *chunker);
 extern uint64_t chunk_position(const Chunker *chunker);
 extern bool chunk_add(Chunker *chunker, const int16_t *pcm, size_t samples,
 					  MediaError *error);

@@ -76,6 +76,7 @@ static bool
 add(Decoding *decoding, const int16_t *pcm, size_t samples)
 {
 	Chunker    *chunker = decoding->chunker;
+	const MediaSink *sink = chunker->finish->sink;
 	uint64_t	position = chunk_position(chunker) + samples;
 	struct timespec now;
 	int64_t		now_ns;
@@ -95,8 +96,7 @@ add(Decoding *decoding, const int16_t *pcm, size_t samples)
 	{
 		decoding->reported = position;
 		decoding->reported_ns = now_ns;
-		chunker->sink->decoded(chunker->sink->arg,
-							   (double) position / MEDIA_RATE);
+		sink->decoded(sink->arg, (double) position / MEDIA_RATE);
 	}
 	return true;
 }
@@ -344,7 +344,8 @@ decode_packets(Decoding *decoding, AVPacket *packet, AVFrame *frame)
 			break;
 		}
 		if (packet->stream_index == source->stream->index)
-			ok = decode_packet(decoding, packet, frame);
+			ok = decode_packet(decoding, packet, frame) &&
+				finish_poll(decoding->chunker->finish, decoding->error);
 		av_packet_unref(packet);
 		if (!ok)
 			return false;

@@ -13,6 +13,8 @@
 #include "media/encode.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
@@ -45,6 +47,9 @@ static const EncodeFormat formats[] = {
 
 /* Samples per frame where the encoder leaves the choice to us. */
 #define ANY_FRAME_SIZE	4096
+
+/* Memory of samples is given back when so much of it is used up. */
+#define GIVE_BACK_BYTES	((size_t) 1 << 20)
 
 /* What is open while a chunk is encoded. */
 typedef struct Encoder
@@ -176,12 +181,33 @@ encode_frame(Encoder *encoder, const AVFrame *frame)
 	return result;
 }
 
-/* Encode all samples and end the file.  Returns 0 or FFmpeg's error. */
+/*
+ * Give the pages between two places back to the system, if there are enough
+ * of them; returns up to where that was done.  They read as zeros then.
+ */
+static char *
+give_back(char *from, char *to)
+{
+	size_t		page = (size_t) sysconf(_SC_PAGESIZE);
+	char	   *first = from + (page - (uintptr_t) from % page) % page;
+	char	   *last = to - (uintptr_t) to % page;
+
+	if (last < first || (size_t) (last - first) < GIVE_BACK_BYTES)
+		return from;
+	madvise(first, (size_t) (last - first), MADV_DONTNEED);
+	return last;
+}
+
+/*
+ * Encode all samples and end the file.  Returns 0 or FFmpeg's error.  What
+ * is encoded is given back, because the next chunk is collected meanwhile.
+ */
 static int
-encode_samples(Encoder *encoder, const int16_t *pcm, size_t samples)
+encode_samples(Encoder *encoder, int16_t *pcm, size_t samples)
 {
 	AVFrame    *frame = encoder->frame;
 	size_t		room = encoder->codec->frame_size;
+	char	   *given_back = (char *) pcm;
 	int			result = 0;
 
 	if (room == 0)
@@ -204,6 +230,7 @@ encode_samples(Encoder *encoder, const int16_t *pcm, size_t samples)
 		memcpy(frame->data[0], pcm + at, n * sizeof(*pcm));
 		result = encode_frame(encoder, frame);
 		av_frame_unref(frame);
+		given_back = give_back(given_back, (char *) (pcm + at + n));
 	}
 	if (result >= 0)
 		result = encode_frame(encoder, NULL);
@@ -213,11 +240,11 @@ encode_samples(Encoder *encoder, const int16_t *pcm, size_t samples)
 }
 
 /*
- * Encode samples as a whole file.  The data is the caller's, to be given
- * back with encode_free().
+ * Encode samples as a whole file; they are spoilt by it.  The data is the
+ * caller's, to be given back with encode_free().
  */
 bool
-encode_audio(const EncodeFormat *format, const int16_t *pcm, size_t samples,
+encode_audio(const EncodeFormat *format, int16_t *pcm, size_t samples,
 			 uint8_t **data, size_t *size, MediaError *error)
 {
 	Encoder		encoder = {0};

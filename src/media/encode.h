@@ -27,7 +27,7 @@ typedef struct EncodeFormat
 } EncodeFormat;
 
 extern const EncodeFormat *encode_format(const char *name, MediaError *error);
-extern bool encode_audio(const EncodeFormat *format, const int16_t *pcm,
+extern bool encode_audio(const EncodeFormat *format, int16_t *pcm,
 						 size_t samples, uint8_t **data, size_t *size,
 						 MediaError *error);
 extern void encode_free(uint8_t *data);

@@ -10,13 +10,14 @@
  *	  sandbox.c	  gives up every right that decoding does not need
  *	  source.c	  the container: which stream, which clock
  *	  decode.c	  packets to samples, at the time a player shows them
- *	  chunk.c	  samples to chunks; with silence.c, loudness.c, encode.c
+ *	  chunk.c	  samples to chunks, by silence.c
+ *	  finish.c	  chunks to what is sent, by loudness.c and encode.c
  *	  prepare.c	  the above, in order
  *	  child.c	  run by the agent: frames in, frames out
  *	  command.c	  run by a person: the same, to a file and standard output
  *
- * Rules: one thread, one recording per process; nothing of the file's
- * content is touched before sandbox_enter().
+ * Rules: one recording per process; one thread, but for encoding, see
+ * finish.c; nothing of the file's content is touched before sandbox_enter().
  *
  *-------------------------------------------------------------------------
  */

@@ -11,6 +11,7 @@
  */
 #include "media/prepare.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,16 +21,18 @@
 
 #include "media/chunk.h"
 #include "media/decode.h"
+#include "media/finish.h"
 #include "media/sandbox.h"
 #include "media/source.h"
 
 /*
  * Address space: what FFmpeg, its libraries and the index of a long film
- * take (a tenth of this, measured), and 8 bytes for each sample of a chunk:
- * two in the buffer, twice that while it grows, and two encoded, if as WAV.
+ * take (a tenth of this, measured), and 12 bytes for each sample of a chunk:
+ * two in the chunk being encoded, two in the buffer, twice that while it
+ * grows, and as WAV two encoded and half as much again in spare.
  */
 #define BASE_MEMORY			(UINT64_C(1) << 30)
-#define MEMORY_PER_SAMPLE	8
+#define MEMORY_PER_SAMPLE	12
 
 /*
  * Processor time: the slowest codecs decode at 50 times real time on a slow
@@ -38,6 +41,9 @@
  */
 #define BASE_CPU_SECONDS	60
 #define SECONDS_PER_CPU		20
+
+/* Buffers of this size are large. */
+#define LARGE_BUFFER		(1 << 20)
 
 /*
  * A recording may be so much shorter than its container promised, in part
@@ -76,7 +82,7 @@ media_no_memory(MediaError *error)
 void
 prepare_warm_up(void)
 {
-	static const int16_t silence[MEDIA_RATE / 5];
+	static int16_t silence[MEDIA_RATE / 5];
 	MediaError *ignored = calloc(1, sizeof(*ignored));
 	uint8_t    *data;
 	size_t		size;
@@ -88,7 +94,11 @@ prepare_warm_up(void)
 					 ignored))
 		encode_free(data);
 	free(ignored);
+
+	/* Large buffers come from the system, and go back to it at once. */
+	mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER);
 	sandbox_prepare();
+	finish_start_thread();
 }
 
 /*
@@ -107,7 +117,10 @@ prepare_lock_in(const WireOpen *open, bool writes_files, unsigned *layers,
 		.writes_files = writes_files
 	};
 
-	*layers = sandbox_enter(&limits, SANDBOX_ALL);
+	/* The thread first: what the process gives up, it needs to enter. */
+	*layers = finish_lock_in(SANDBOX_LANDLOCK | SANDBOX_SECCOMP) |
+		SANDBOX_LIMITS;
+	*layers &= sandbox_enter(&limits, SANDBOX_ALL);
 	if (!open->require_sandbox || *layers == SANDBOX_ALL)
 		return true;
 	return media_fail(error, MEDIA_SANDBOX_UNAVAILABLE,
@@ -157,32 +170,35 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 {
 	Source		source = {0};
 	Chunker		chunker = {0};
+	Finish		finish = {.sink = sink};
 	Decoded		decoded;
 	WireSource	description;
 	bool		ok;
 
 	memset(prepared, 0, sizeof(*prepared));
-	ok = chunk_init(&chunker, open, sink, error) &&
-		source_open(&source, fd, status, error);
+	finish.format = encode_format(open->format, error);
+	ok = finish.format != NULL && source_open(&source, fd, status, error);
 	if (ok)
 	{
+		chunk_init(&chunker, open, &finish);
 		source_describe(&source, status, &description);
 		description.sandbox = layers;
 		chunk_expect(&chunker, description.duration);
 		sink->source(sink->arg, &description);
 		ok = decode_recording(&source, &chunker, open->max_seconds, &decoded,
 							  error) &&
-			chunk_finish(&chunker, error);
+			chunk_finish(&chunker, error) && finish_wait(&finish, error);
 	}
 	if (ok)
 	{
-		prepared->end.chunks = chunker.chunks;
+		prepared->end.chunks = finish.chunks;
 		prepared->end.duration = (double) chunk_position(&chunker) /
 			MEDIA_RATE;
-		prepared->end.loudness = chunk_loudness(&chunker);
-		prepared->end.kept = (double) chunker.kept / MEDIA_RATE;
+		prepared->end.loudness = finish_loudness(&finish);
+		prepared->end.kept = (double) finish.kept / MEDIA_RATE;
 		judge(&source, &decoded, prepared);
 	}
+	finish_abandon();
 	source_close(&source);
 	chunk_free(&chunker);
 	return ok;

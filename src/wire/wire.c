@@ -176,16 +176,19 @@ wire_put_str(WireBuffer *buf, const char *value)
 	wire_put_bytes(buf, value, strlen(value) + 1);
 }
 
-/* End a frame.  One that is too long spoils the buffer: the peer would quit. */
-void
-wire_end(WireBuffer *buf)
+/*
+ * End a frame of which so many bytes are not in the buffer, but will be sent
+ * after it.  One that is too long spoils the buffer: the peer would quit.
+ */
+static void
+end_with_tail(WireBuffer *buf, size_t tail)
 {
 	size_t		payload;
 	uint32_t	length;
 
 	if (buf->failed)
 		return;
-	payload = buf->len - buf->frame - WIRE_HEADER_SIZE;
+	payload = buf->len - buf->frame - WIRE_HEADER_SIZE + tail;
 	if (payload > WIRE_MAX_PAYLOAD)
 	{
 		buf->failed = true;
@@ -193,6 +196,12 @@ wire_end(WireBuffer *buf)
 	}
 	length = (uint32_t) payload;
 	memcpy(buf->data + buf->frame + HEADER_LENGTH, &length, sizeof(length));
+}
+
+void
+wire_end(WireBuffer *buf)
+{
+	end_with_tail(buf, 0);
 }
 
 /*
@@ -459,8 +468,12 @@ wire_get_source(WireFrame *frame, WireSource *source)
 }
 
 /* Spans go as pairs of f64; put takes an array of WireSpan as it stands. */
+/*
+ * All of a chunk's frame but the audio, which the caller sends after it: as
+ * it may be large, it is not copied.
+ */
 void
-wire_put_chunk(WireBuffer *buf, uint64_t job, const WireChunk *chunk)
+wire_put_chunk_head(WireBuffer *buf, uint64_t job, const WireChunk *chunk)
 {
 	wire_begin(buf, WIRE_CHUNK, job);
 	wire_put_u32(buf, chunk->chunk_no);
@@ -474,8 +487,15 @@ wire_put_chunk(WireBuffer *buf, uint64_t job, const WireChunk *chunk)
 	wire_put_str(buf, chunk->filename);
 	wire_put_str(buf, chunk->content_type);
 	wire_put_u64(buf, chunk->size);
-	wire_put_bytes(buf, chunk->audio, chunk->audio_len);
-	wire_end(buf);
+	wire_put_u32(buf, (uint32_t) chunk->audio_len);
+	end_with_tail(buf, chunk->audio_len);
+}
+
+void
+wire_put_chunk(WireBuffer *buf, uint64_t job, const WireChunk *chunk)
+{
+	wire_put_chunk_head(buf, job, chunk);
+	put_raw(buf, chunk->audio, chunk->audio_len);
 }
 
 bool

@@ -269,6 +269,8 @@ extern bool wire_get_send(WireFrame *frame, WireSend *send);
 extern void wire_put_source(WireBuffer *buf, uint64_t job,
 							const WireSource *source);
 extern bool wire_get_source(WireFrame *frame, WireSource *source);
+extern void wire_put_chunk_head(WireBuffer *buf, uint64_t job,
+								const WireChunk *chunk);
 extern void wire_put_chunk(WireBuffer *buf, uint64_t job,
 						   const WireChunk *chunk);
 extern bool wire_get_chunk(WireFrame *frame, WireChunk *chunk);

@@ -14,14 +14,16 @@
  * be entered: limits, landlock, seccomp; or "none", which shows what would
  * come of it outside.  With "thread" the attempt is made by a thread that was
  * started before the lock-in, and entered by itself.  WHAT is one of the
- * table below, or "layers", which asks for those that hold, and for the
- * version of Landlock.
+ * table below; or "layers", which asks for those that hold, and for the
+ * version of Landlock; or "threads", which asks how many of the threads that
+ * transcribe_media starts are filtered.
  *
  * Run by test/t/015_sandbox.pl, with a socket as descriptor 0 and in a
  * directory of its own.  Never installed.
  *
  *-------------------------------------------------------------------------
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/io_uring.h>
@@ -732,6 +734,49 @@ set_the_stage(void)
 		die("could not prepare the attempt");
 }
 
+/* The status files of all threads, opened while that is possible. */
+static int	status_fd[8];
+static int	nthreads;
+
+static void
+find_threads(void)
+{
+	DIR		   *tasks = opendir("/proc/self/task");
+	struct dirent *entry;
+
+	if (tasks == NULL)
+		die("could not list the threads");
+	while ((entry = readdir(tasks)) != NULL && nthreads < 8)
+	{
+		char		path[512];
+
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/task/%s/status",
+				 entry->d_name);
+		status_fd[nthreads++] = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	closedir(tasks);
+}
+
+static int
+count_filtered(void)
+{
+	int			filtered = 0;
+
+	for (int i = 0; i < nthreads; i++)
+	{
+		char		text[8192];
+		ssize_t		n = pread(status_fd[i], text, sizeof(text) - 1, 0);
+
+		if (n < 0)
+			die("could not read the status of a thread");
+		text[n] = '\0';
+		filtered += strstr(text, "\nSeccomp:\t2\n") != NULL;
+	}
+	return filtered;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -755,7 +800,8 @@ main(int argc, char **argv)
 		if (strcmp(attempts[i].name, argv[3]) == 0)
 			attempt = attempts[i].attempt;
 	}
-	if (attempt == NULL && strcmp(argv[3], "layers") != 0)
+	if (attempt == NULL && strcmp(argv[3], "layers") != 0 &&
+		strcmp(argv[3], "threads") != 0)
 		die("unknown attempt");
 
 	prepare_warm_up();
@@ -772,8 +818,14 @@ main(int argc, char **argv)
 			die("could not start a thread");
 		pthread_barrier_wait(&entered);
 	}
+	find_threads();
 	layers = lock_in(&open, production);
-	if (attempt == NULL)
+	if (attempt == NULL && strcmp(argv[3], "threads") == 0)
+	{
+		snprintf(text, sizeof(text), "%d of %d", count_filtered(), nthreads);
+		say(text);
+	}
+	else if (attempt == NULL)
 	{
 		snprintf(text, sizeof(text), "%s%s%s%d",
 				 layers & SANDBOX_LIMITS ? "limits " : "",

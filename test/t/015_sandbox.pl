@@ -169,6 +169,13 @@ foreach my $row (@attempts)
 # That takes a minute in production, and a second here.
 is(try('limits', 'cpu'), 'SIGKILL', 'cpu: ended by limits alone');
 
+# The thread that encodes, which is there if there is a processor for it.
+SKIP:
+{
+	skip 'this kernel has no seccomp filter', 1 unless $holds{seccomp};
+	like(try('production', 'threads'), qr/^(\d+) of \1$/, 'every thread is filtered');
+}
+
 # A second thread, started before.
 foreach my $what ('open', 'socket-inet')
 {
