@@ -69,7 +69,7 @@ CREATE TABLE transcribe_jobs (
     language      text,
     duration_s    double precision,
     speech_s      double precision,
-    trimmed_s     double precision GENERATED ALWAYS AS (duration_s - speech_s) STORED,
+    trimmed_s     double precision,
     source_format text,
     sample_rate   integer,
     channels      integer,
@@ -118,11 +118,11 @@ COMMENT ON COLUMN transcribe_jobs.run_at IS 'not to be started before; moved for
 COMMENT ON COLUMN transcribe_jobs.attempts IS 'attempts that ended by the fault of the file or the server, or in success; interruptions are not counted';
 COMMENT ON COLUMN transcribe_jobs.max_attempts IS 'attempts after which the job fails for good; from the server''s max_attempts when enqueued';
 COMMENT ON COLUMN transcribe_jobs.crashes IS 'times that a worker or its agent died while the job was running; it fails at the third';
-COMMENT ON COLUMN transcribe_jobs.options IS 'the job''s own options: language, prompt, temperature, model, words, translate';
+COMMENT ON COLUMN transcribe_jobs.options IS 'the job''s own options: language, prompt, temperature, model, words, translate, channels';
 COMMENT ON COLUMN transcribe_jobs.language IS 'as the server reported it: a name or a code';
 COMMENT ON COLUMN transcribe_jobs.duration_s IS 'seconds of the recording, as decoded';
-COMMENT ON COLUMN transcribe_jobs.speech_s IS 'seconds that were sent, after silence was removed';
-COMMENT ON COLUMN transcribe_jobs.trimmed_s IS 'seconds of silence that were not sent';
+COMMENT ON COLUMN transcribe_jobs.speech_s IS 'seconds that were sent, after silence was removed; of all channels together, where they are transcribed apart';
+COMMENT ON COLUMN transcribe_jobs.trimmed_s IS 'seconds that were not sent because they were silent, or said on another channel as well';
 COMMENT ON COLUMN transcribe_jobs.source_format IS 'container and codec of the recording, by FFmpeg''s names: mov/aac';
 COMMENT ON COLUMN transcribe_jobs.sample_rate IS 'samples per second of the recording';
 COMMENT ON COLUMN transcribe_jobs.channels IS 'channels of the recording';
@@ -147,6 +147,8 @@ CREATE TABLE transcribe_chunks (
     end_s         double precision NOT NULL,
     audio_s       double precision NOT NULL,
     spans         double precision[] NOT NULL,
+    channel       integer,
+    loudness_lufs double precision,
     server        text NOT NULL,
     model         text,
     language      text,
@@ -156,13 +158,15 @@ CREATE TABLE transcribe_chunks (
 COMMENT ON TABLE transcribe_chunks IS
 'one row for each part of a recording whose answer is saved; an interrupted job sends only the others again';
 COMMENT ON COLUMN transcribe_chunks.job_id IS 'transcribe_jobs.id';
-COMMENT ON COLUMN transcribe_chunks.chunk_no IS 'position in the recording, from 0';
+COMMENT ON COLUMN transcribe_chunks.chunk_no IS 'number of the chunk in its job, from 0, in the order of being cut';
 COMMENT ON COLUMN transcribe_chunks.owner IS 'as in transcribe_jobs, for row security';
 COMMENT ON COLUMN transcribe_chunks.plan IS 'hash of the file''s identity and of everything the cutting depends on; another plan starts over';
 COMMENT ON COLUMN transcribe_chunks.start_s IS 'second of the recording from which the chunk accounts for it';
 COMMENT ON COLUMN transcribe_chunks.end_s IS 'second of the recording up to which it does';
 COMMENT ON COLUMN transcribe_chunks.audio_s IS 'seconds of audio in the chunk, silence removed';
 COMMENT ON COLUMN transcribe_chunks.spans IS 'start and length of each stretch of the recording in it, in seconds, flat';
+COMMENT ON COLUMN transcribe_chunks.channel IS 'channel of the recording, from 0, where channels are transcribed apart; NULL where they are mixed';
+COMMENT ON COLUMN transcribe_chunks.loudness_lufs IS 'loudness of its audio before correction, in LUFS by EBU R128';
 COMMENT ON COLUMN transcribe_chunks.server IS 'foreign server that answered';
 COMMENT ON COLUMN transcribe_chunks.model IS 'model that was asked for';
 COMMENT ON COLUMN transcribe_chunks.language IS 'language that the server reported';
@@ -194,7 +198,7 @@ COMMENT ON COLUMN transcribe_chunk_segments.start_s IS 'where it begins in the r
 COMMENT ON COLUMN transcribe_chunk_segments.end_s IS 'where it ends in the recording, in seconds';
 COMMENT ON COLUMN transcribe_chunk_segments.text IS 'what was said';
 COMMENT ON COLUMN transcribe_chunk_segments.speaker IS 'the server''s label of the speaker, if it gave one';
-COMMENT ON COLUMN transcribe_chunk_segments.channel IS 'channel of the recording, where channels are transcribed apart';
+COMMENT ON COLUMN transcribe_chunk_segments.channel IS 'channel of the recording, from 0, where channels are transcribed apart; NULL where they are mixed';
 COMMENT ON COLUMN transcribe_chunk_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
 COMMENT ON COLUMN transcribe_chunk_segments.compression_ratio IS 'compression ratio of its text, if the server gave it; above 2.4 it is likely a loop';
 COMMENT ON COLUMN transcribe_chunk_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
@@ -312,7 +316,7 @@ CREATE VIEW transcribe_segments WITH (security_invoker = true) AS
 SELECT s.job_id,
        j.session_id,
        row_number() OVER (PARTITION BY s.job_id, j.session_id
-                          ORDER BY s.chunk_no, s.n)::integer AS segment_no,
+                          ORDER BY s.start_s, s.chunk_no, s.n)::integer AS segment_no,
        s.start_s, s.end_s, s.text, s.speaker, s.channel,
        s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
 FROM transcribe_jobs j
@@ -327,7 +331,7 @@ COMMENT ON COLUMN transcribe_segments.start_s IS 'where it begins in the recordi
 COMMENT ON COLUMN transcribe_segments.end_s IS 'where it ends in the recording, in seconds';
 COMMENT ON COLUMN transcribe_segments.text IS 'what was said';
 COMMENT ON COLUMN transcribe_segments.speaker IS 'the server''s label of the speaker, if it gave one';
-COMMENT ON COLUMN transcribe_segments.channel IS 'channel of the recording, where channels are transcribed apart';
+COMMENT ON COLUMN transcribe_segments.channel IS 'channel of the recording, from 0, where channels are transcribed apart; NULL where they are mixed';
 COMMENT ON COLUMN transcribe_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
 COMMENT ON COLUMN transcribe_segments.compression_ratio IS 'compression ratio of its text, if the server gave it';
 COMMENT ON COLUMN transcribe_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
@@ -338,7 +342,7 @@ SELECT s.job_id,
        j.session_id,
        j.status,
        row_number() OVER (PARTITION BY s.job_id, j.session_id
-                          ORDER BY s.chunk_no, s.n)::integer AS segment_no,
+                          ORDER BY s.start_s, s.chunk_no, s.n)::integer AS segment_no,
        s.start_s, s.end_s, s.text, s.speaker, s.channel,
        s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
 FROM transcribe_jobs j
@@ -353,7 +357,7 @@ COMMENT ON COLUMN transcribe_live_segments.start_s IS 'where it begins in the re
 COMMENT ON COLUMN transcribe_live_segments.end_s IS 'where it ends in the recording, in seconds';
 COMMENT ON COLUMN transcribe_live_segments.text IS 'what was said';
 COMMENT ON COLUMN transcribe_live_segments.speaker IS 'the server''s label of the speaker, if it gave one';
-COMMENT ON COLUMN transcribe_live_segments.channel IS 'channel of the recording, where channels are transcribed apart';
+COMMENT ON COLUMN transcribe_live_segments.channel IS 'channel of the recording, from 0, where channels are transcribed apart; NULL where they are mixed';
 COMMENT ON COLUMN transcribe_live_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
 COMMENT ON COLUMN transcribe_live_segments.compression_ratio IS 'compression ratio of its text, if the server gave it';
 COMMENT ON COLUMN transcribe_live_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
@@ -599,7 +603,8 @@ CREATE FUNCTION transcribe_save_chunk(
     incarnation bigint, job_id bigint, chunk_no integer, plan text,
     start_s double precision, end_s double precision,
     audio_s double precision, spans double precision[], model text,
-    language text, progress integer, segments jsonb)
+    language text, progress integer, segments jsonb,
+    channel integer DEFAULT NULL, loudness_lufs double precision DEFAULT NULL)
 RETURNS boolean
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -612,67 +617,76 @@ BEGIN ATOMIC
         RETURNING j.id, j.owner, j.server),
     saved AS (
         INSERT INTO transcribe_chunks (job_id, chunk_no, owner, plan, start_s,
-                                       end_s, audio_s, spans, server, model, language)
+                                       end_s, audio_s, spans, channel,
+                                       loudness_lufs, server, model, language)
         SELECT mine.id, transcribe_save_chunk.chunk_no, mine.owner,
                transcribe_save_chunk.plan, transcribe_save_chunk.start_s,
                transcribe_save_chunk.end_s, transcribe_save_chunk.audio_s,
-               transcribe_save_chunk.spans, mine.server,
+               transcribe_save_chunk.spans, transcribe_save_chunk.channel,
+               transcribe_save_chunk.loudness_lufs, mine.server,
                transcribe_save_chunk.model, transcribe_save_chunk.language
         FROM mine
         RETURNING transcribe_chunks.job_id, transcribe_chunks.chunk_no,
-                  transcribe_chunks.owner),
+                  transcribe_chunks.owner, transcribe_chunks.channel),
     saved_segments AS (
         INSERT INTO transcribe_chunk_segments (job_id, chunk_no, n, owner, start_s,
                                                end_s, text, speaker, channel, avg_logprob,
                                                compression_ratio, no_speech_prob, words)
         SELECT saved.job_id, saved.chunk_no, s.n, saved.owner, s.start_s,
-               s.end_s, s.text, s.speaker, s.channel, s.avg_logprob,
+               s.end_s, s.text, s.speaker, saved.channel, s.avg_logprob,
                s.compression_ratio, s.no_speech_prob, s.words
         FROM saved, jsonb_to_recordset(transcribe_save_chunk.segments) AS s (
              n integer, start_s double precision, end_s double precision, text text,
-             speaker text, channel integer, avg_logprob double precision,
+             speaker text, avg_logprob double precision,
              compression_ratio double precision, no_speech_prob double precision,
              words jsonb))
     SELECT EXISTS (SELECT FROM saved);
 END;
 REVOKE ALL ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
     double precision, double precision, double precision, double precision[],
-    text, text, integer, jsonb) FROM PUBLIC;
+    text, text, integer, jsonb, integer, double precision) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
     double precision, double precision, double precision, double precision[],
-    text, text, integer, jsonb) IS
+    text, text, integer, jsonb, integer, double precision) IS
 'save the answer for a chunk: its segments, and the job''s progress; false if the claim was lost';
 
 CREATE FUNCTION transcribe_complete(
     incarnation bigint, job_id bigint, chunks integer, language text,
-    duration_s double precision, speech_s double precision, damaged text,
+    duration_s double precision, damaged text DEFAULT NULL,
     missing_s double precision DEFAULT NULL,
-    loudness_lufs double precision DEFAULT NULL,
     source_format text DEFAULT NULL, sample_rate integer DEFAULT NULL,
-    channels integer DEFAULT NULL)
+    channels integer DEFAULT NULL, streams integer DEFAULT 1)
 RETURNS boolean
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH done AS (
+    WITH saved AS (
+        SELECT count(*) AS chunks,
+               COALESCE(sum(c.audio_s), 0) AS speech_s,
+               10 * log(sum(c.audio_s * power(10, c.loudness_lufs / 10))
+                        / NULLIF(sum(c.audio_s), 0)) AS loudness_lufs
+        FROM transcribe_chunks c
+        WHERE c.job_id = transcribe_complete.job_id),
+    done AS (
         UPDATE transcribe_jobs j
         SET status = 'completed', progress = 100, claimed_by = NULL,
             attempts = j.attempts + 1, error = NULL, error_code = NULL,
             language = transcribe_complete.language,
             duration_s = transcribe_complete.duration_s,
-            speech_s = transcribe_complete.speech_s,
+            speech_s = saved.speech_s,
+            trimmed_s = transcribe_complete.duration_s * transcribe_complete.streams
+                        - saved.speech_s,
             damaged = transcribe_complete.damaged,
             missing_s = transcribe_complete.missing_s,
-            loudness_lufs = transcribe_complete.loudness_lufs,
+            loudness_lufs = saved.loudness_lufs,
             source_format = transcribe_complete.source_format,
             sample_rate = transcribe_complete.sample_rate,
             channels = transcribe_complete.channels,
             finished_at = clock_timestamp()
+        FROM saved
         WHERE j.id = transcribe_complete.job_id
           AND j.claimed_by = transcribe_complete.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
-          AND transcribe_complete.chunks =
-              (SELECT count(*) FROM transcribe_chunks c
-               WHERE c.job_id = transcribe_complete.job_id)
+          AND saved.chunks = transcribe_complete.chunks
         RETURNING j.id, j.owner, j.session_id, j.path),
     replaced AS (
         UPDATE transcribe_jobs o
@@ -691,11 +705,9 @@ BEGIN ATOMIC
     SELECT EXISTS (SELECT FROM done);
 END;
 REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, double precision, text, double precision,
-    double precision, text, integer, integer) FROM PUBLIC;
+    double precision, text, double precision, text, integer, integer, integer) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, double precision, text, double precision,
-    double precision, text, integer, integer) IS
+    double precision, text, double precision, text, integer, integer, integer) IS
 'complete a job all of whose chunks are saved, and replace the older result of the same owner, session and path; false if the claim was lost';
 
 CREATE FUNCTION transcribe_fail(

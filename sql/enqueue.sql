@@ -16,7 +16,8 @@ SELECT transcribe_enqueue('4b1f2e0a-7c1d-4e57-9f39-b1f0a7c5d001'::uuid, :'path')
 SELECT transcribe_enqueue(42, :'path') > 0 AS number;
 SELECT transcribe_enqueue(session_id => 43::bigint, path => :'path', priority => 7,
                           run_at => '2100-01-01', options => '{"language": "en", "prompt": "x",
-                          "temperature": 0.5, "model": "m", "words": true, "translate": false}') > 0 AS named;
+                          "temperature": 0.5, "model": "m", "words": true, "translate": false,
+                          "channels": "split"}') > 0 AS named;
 SELECT session_id, priority, run_at = '2100-01-01' AS later, options
 FROM transcribe_jobs WHERE session_id IN ('42', '43', '4b1f2e0a-7c1d-4e57-9f39-b1f0a7c5d001') ORDER BY id;
 
@@ -53,6 +54,7 @@ SELECT transcribe_enqueue('a', :'path', options => '{"language": 1}');
 SELECT transcribe_enqueue('a', :'path', options => '{"temperature": 1.5}');
 SELECT transcribe_enqueue('a', :'path', options => '{"words": "yes"}');
 SELECT transcribe_enqueue('a', :'path', options => '{"prompt": ""}');
+SELECT transcribe_enqueue('a', :'path', options => '{"channels": "left"}');
 BEGIN READ ONLY;
 SELECT transcribe_enqueue('a', :'path');
 ROLLBACK;

@@ -9,20 +9,23 @@ SELECT count(*) FROM transcribe_claim(8, 10);
 SELECT transcribe_transcribing(8, :job) AS not_mine, transcribe_transcribing(7, :job) AS mine;
 
 SELECT transcribe_save_chunk(7, :job, 1, 'plan', 10, 20, 10, '{10,10}', 'm', 'english', 60,
-    '[{"n": 0, "start_s": 10, "end_s": 12.5, "text": "third", "speaker": "B"}]');
+    '[{"n": 0, "start_s": 10, "end_s": 12.5, "text": "third", "speaker": "B"}]',
+    channel => 1, loudness_lufs => -30);
 SELECT transcribe_save_chunk(8, :job, 0, 'plan', 0, 10, 10, '{0,10}', 'm', 'english', 90, '[]') AS not_mine;
-SELECT transcribe_complete(7, :job, 2, 'english', 20, 20, NULL) AS too_early;
+SELECT transcribe_complete(7, :job, 2, 'english', 20) AS too_early;
 SELECT transcribe_save_chunk(7, :job, 0, 'plan', 0, 10, 10, '{0,10}', 'm', 'english', 90,
     '[{"n": 0, "start_s": 0, "end_s": 1.5, "text": "first", "avg_logprob": -0.25, "compression_ratio": 1.5, "no_speech_prob": 0.01},
-      {"n": 1, "start_s": 1.5, "end_s": 3, "text": "second", "words": [{"word": "second", "start": 1.5, "end": 3}]}]');
+      {"n": 1, "start_s": 1.5, "end_s": 3, "text": "second", "words": [{"word": "second", "start": 1.5, "end": 3}]}]',
+    channel => 0, loudness_lufs => -20);
 -- arrived, but not yet a result
 SELECT segment_no, text, status FROM transcribe_live_segments WHERE session_id = 's' ORDER BY segment_no;
 SELECT count(*) FROM transcribe_segments;
 SELECT progress FROM transcribe_jobs WHERE id = :job;
 
-SELECT transcribe_complete(8, :job, 2, 'english', 20, 20, NULL) AS not_mine;
-SELECT transcribe_complete(7, :job, 2, 'english', 20, 18.5, NULL);
-SELECT status, progress, attempts, language, duration_s, speech_s, claimed_by FROM transcribe_jobs WHERE id = :job;
+SELECT transcribe_complete(8, :job, 2, 'english', 20) AS not_mine;
+SELECT transcribe_complete(7, :job, 2, 'english', 20);
+SELECT status, progress, attempts, language, duration_s, speech_s, trimmed_s,
+       round(loudness_lufs::numeric, 2) AS loudness_lufs, claimed_by FROM transcribe_jobs WHERE id = :job;
 SELECT session_id, segment_no, start_s, end_s, text, speaker, channel, avg_logprob,
        compression_ratio, no_speech_prob, words
 FROM transcribe_segments WHERE session_id = 's' ORDER BY segment_no;
@@ -38,7 +41,7 @@ SELECT transcribe_enqueue('s', :'path') AS second \gset
 SELECT :second > :job AS new_job;
 SELECT count(*) FROM transcribe_claim(7, 10);
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
-SELECT transcribe_complete(7, :second, 0, NULL, 20, 0, NULL);
+SELECT transcribe_complete(7, :second, 0, NULL, 20);
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
 SELECT jsonb_pretty(transcribe_result('s'));
 SELECT replaced_by = :second AS replaced, transcribe_job_result(:job) IS NULL AS gone
@@ -94,7 +97,7 @@ SELECT transcribe_lost(7, ARRAY[:job, 0]::bigint[]);
 SELECT transcribe_cancel(:job);
 SELECT transcribe_lost(7, ARRAY[:job]::bigint[]) = :job AS lost;
 SELECT transcribe_save_chunk(7, :job, 0, 'plan B', 0, 10, 10, '{0,10}', 'm', 'en', 50, '[]') AS discarded;
-SELECT transcribe_complete(7, :job, 0, 'en', 10, 10, NULL) AS discarded;
+SELECT transcribe_complete(7, :job, 0, 'en', 10) AS discarded;
 
 -- priority, then time, then number
 SELECT transcribe_enqueue('o1', :'path', priority => 1), transcribe_enqueue('o2', :'path', priority => 2),

@@ -5,7 +5,7 @@ CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
              audio_format 'flac', language 'en', prompt 'a talk', temperature '0.2',
              response_format 'json', chunk_seconds '60', max_upload_bytes '10MB',
              max_attempts '3', retry_interval '2s', retry_max_interval '1min',
-             link_local 'refuse');
+             link_local 'refuse', channels 'split');
 CREATE USER MAPPING FOR PUBLIC SERVER whisper OPTIONS (api_key 'sk-not-a-key');
 
 -- what is not an option says what is
@@ -26,6 +26,7 @@ CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (max_requests 'many');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (max_attempts '0');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (chunk_seconds '4');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (audio_format 'mp4');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (channels 'left');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (response_format 'verbose');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (temperature '2');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (model '');

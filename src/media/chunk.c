@@ -81,9 +81,11 @@ buffer_limit(const WireOpen *open, const EncodeFormat *format)
 
 /* Prepare to cut for these options; what chunks go to must outlive it. */
 void
-chunk_init(Chunker *chunker, const WireOpen *open, Finish *finish)
+chunk_init(Chunker *chunker, const WireOpen *open, uint32_t channel,
+		   Finish *finish)
 {
 	memset(chunker, 0, sizeof(*chunker));
+	chunker->channel = channel;
 	chunker->finish = finish;
 	chunker->limit = buffer_limit(open, finish->format);
 	chunker->first_limit = chunker->limit;
@@ -202,6 +204,7 @@ emit(Chunker *chunker, const SilenceSpan *spans, size_t nspans,
 	if (shrunk != NULL)
 		chunk->pcm = shrunk;
 
+	chunk->wire.channel = chunker->channel;
 	chunk->wire.start = (double) chunker->accounted / MEDIA_RATE;
 	chunker->accounted = chunker->base;
 	chunk->wire.end = (double) chunker->accounted / MEDIA_RATE;

@@ -17,6 +17,7 @@
 typedef struct Chunker
 {
 	Finish	   *finish;			/* where chunks go */
+	uint32_t	channel;		/* that the samples are of, or WIRE_MIXED */
 	size_t		limit;			/* samples in a full buffer, */
 	size_t		first_limit;	/* until there is a first chunk */
 	int16_t    *pcm;			/* the buffer, */
@@ -28,7 +29,7 @@ typedef struct Chunker
 } Chunker;
 
 extern void chunk_init(Chunker *chunker, const WireOpen *open,
-					   Finish *finish);
+					   uint32_t channel, Finish *finish);
 extern void chunk_expect(Chunker *chunker, double seconds);
 extern size_t chunk_max_samples(const WireOpen *open);
 extern uint64_t chunk_position(const Chunker *chunker);

@@ -43,6 +43,8 @@ static const char help[] =
 	"  --format FORMAT      mp3, flac, opus or wav (default: by the name of OUT, or mp3)\n"
 	"  --chunk-seconds N    cut into chunks of at most N seconds (default: 14400, which\n"
 	"                       is the most)\n"
+	"  --channels HOW       mix all channels (mix, the default), or cut each on its own\n"
+	"                       (split)\n"
 	"  --chunk N            write chunk number N to OUT; needed if there are several\n"
 	"  --json               describe the recording and its chunks as JSON\n"
 	"  --help               show this help\n"
@@ -104,20 +106,28 @@ ignore_progress(void *arg, double seconds)
 static void
 describe_chunk(const Command *command, const WireChunk *chunk)
 {
+	char		channel[40] = "";
+
 	if (!command->json)
 	{
+		if (chunk->channel != WIRE_MIXED)
+			snprintf(channel, sizeof(channel), " channel %u,",
+					 chunk->channel);
 		fprintf(command->text,
-				"chunk %u: %.2f to %.2f s, %.2f s in %u spans, %.1f LUFS, gain %.1f dB, %llu bytes\n",
-				chunk->chunk_no, chunk->start, chunk->end, chunk->seconds,
+				"chunk %u:%s %.2f to %.2f s, %.2f s in %u spans, %.1f LUFS, gain %.1f dB, %llu bytes\n",
+				chunk->chunk_no, channel, chunk->start, chunk->end, chunk->seconds,
 				chunk->nspans, chunk->loudness, chunk->gain,
 				(unsigned long long) chunk->size);
 		return;
 	}
+	if (chunk->channel != WIRE_MIXED)
+		snprintf(channel, sizeof(channel), "\"channel\": %u, ",
+				 chunk->channel);
 	fprintf(command->text,
-			"%s\n  {\"chunk\": %u, \"start\": %.4f, \"end\": %.4f, "
+			"%s\n  {\"chunk\": %u, %s\"start\": %.4f, \"end\": %.4f, "
 			"\"seconds\": %.4f, \"loudness\": %.2f, \"gain\": %.2f, "
 			"\"bytes\": %llu,\n   \"spans\": [",
-			chunk->chunk_no > 0 ? "," : "", chunk->chunk_no, chunk->start,
+			chunk->chunk_no > 0 ? "," : "", chunk->chunk_no, channel, chunk->start,
 			chunk->end, chunk->seconds, chunk->loudness, chunk->gain,
 			(unsigned long long) chunk->size);
 	for (uint32_t i = 0; i < chunk->nspans; i++)
@@ -283,6 +293,7 @@ parse_options(Command *command, int argc, char **argv)
 	static const struct option options[] = {
 		{"format", required_argument, NULL, 'f'},
 		{"chunk-seconds", required_argument, NULL, 's'},
+		{"channels", required_argument, NULL, 'm'},
 		{"chunk", required_argument, NULL, 'c'},
 		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
@@ -305,6 +316,11 @@ parse_options(Command *command, int argc, char **argv)
 			case 's':
 				if (!parse_number(optarg, &command->open.chunk_seconds))
 					return fail("--chunk-seconds must be a number");
+				break;
+			case 'm':
+				command->open.split_channels = strcmp(optarg, "split") == 0;
+				if (!command->open.split_channels && strcmp(optarg, "mix") != 0)
+					return fail("--channels must be mix or split");
 				break;
 			case 'c':
 				if (!parse_number(optarg, &number))

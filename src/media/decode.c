@@ -3,8 +3,9 @@
  * decode.c
  *	  Packets to samples, at the time at which a player shows them.
  *
- * Runs in transcribe_media, inside the sandbox.  What comes out is 16 kHz
- * mono, 16 bits, in which sample n is what a player plays at n / 16000 s: if
+ * Runs in transcribe_media, inside the sandbox.  What comes out is 16 kHz,
+ * 16 bits, mono or a stream for each channel, in which sample n is what a
+ * player plays at n / 16000 s: if
  * the audio starts later than the picture, or pieces of it are missing,
  * silence takes their place.  Frames that come early or overlap are appended
  * as they are; as the comparison is with the absolute position, the next
@@ -52,7 +53,7 @@
 typedef struct Decoding
 {
 	Source	   *source;
-	Chunker    *chunker;
+	Channels   *channels;
 	Decoded    *decoded;
 	MediaError *error;
 	uint64_t	max_samples;	/* 0: no limit */
@@ -67,17 +68,17 @@ typedef struct Decoding
 	int			rate;
 	int			format;
 	AVChannelLayout layout;
-	int16_t    *output;
+	int16_t    *output;			/* of all streams, one after the other */
 	unsigned	output_size;	/* bytes */
 } Decoding;
 
 /* Add samples, or silence if pcm is NULL; keep the limit, tell progress. */
 static bool
-add(Decoding *decoding, const int16_t *pcm, size_t samples)
+add(Decoding *decoding, int16_t *const *pcm, size_t samples)
 {
-	Chunker    *chunker = decoding->chunker;
-	const MediaSink *sink = chunker->finish->sink;
-	uint64_t	position = chunk_position(chunker) + samples;
+	Channels   *channels = decoding->channels;
+	const MediaSink *sink = channels->finish->sink;
+	uint64_t	position = channels_position(channels) + samples;
 	struct timespec now;
 	int64_t		now_ns;
 
@@ -85,7 +86,7 @@ add(Decoding *decoding, const int16_t *pcm, size_t samples)
 		return media_fail(decoding->error, MEDIA_RECORDING_TOO_LONG,
 						  "recording is longer than the %.0f seconds that are allowed",
 						  (double) decoding->max_samples / MEDIA_RATE);
-	if (!chunk_add(chunker, pcm, samples, decoding->error))
+	if (!channels_add(channels, pcm, samples, decoding->error))
 		return false;
 
 	if (position - decoding->reported < REPORT_SAMPLES)
@@ -112,15 +113,17 @@ resample(Decoding *decoding, const AVFrame *frame)
 	int64_t		room = 64 +
 		swr_get_delay(decoding->resampler, MEDIA_RATE) +
 		av_rescale_rnd(in, MEDIA_RATE, decoding->rate, AV_ROUND_UP);
-	uint8_t    *output;
+	int			count = decoding->channels->count;
+	int16_t    *output[CHANNELS_MAX];
 	int			n;
 
 	av_fast_malloc(&decoding->output, &decoding->output_size,
-				   (size_t) room * sizeof(int16_t));
+				   (size_t) (room * count) * sizeof(int16_t));
 	if (decoding->output == NULL)
 		return media_no_memory(decoding->error);
-	output = (uint8_t *) decoding->output;
-	n = swr_convert(decoding->resampler, &output, (int) room,
+	for (int i = 0; i < count; i++)
+		output[i] = decoding->output + room * i;
+	n = swr_convert(decoding->resampler, (uint8_t **) output, (int) room,
 					frame != NULL ?
 					(const uint8_t **) frame->extended_data : NULL, in);
 	if (n == AVERROR(ENOMEM))
@@ -130,7 +133,7 @@ resample(Decoding *decoding, const AVFrame *frame)
 		decoding->decoded->errors++;
 		return true;
 	}
-	return n == 0 || add(decoding, decoding->output, (size_t) n);
+	return n == 0 || add(decoding, output, (size_t) n);
 }
 
 /* Get the rest out of the resampler, and free it. */
@@ -145,15 +148,38 @@ drop_resampler(Decoding *decoding)
 }
 
 /*
+ * How the channels of a frame become the streams: all in equal parts where
+ * there is one; else each its own, one that there is no stream for mixed into
+ * one that there is, and a single channel into all.
+ */
+static void
+fill_matrix(double *matrix, int streams, int channels)
+{
+	for (int out = 0; out < streams; out++)
+	{
+		int			sources = 0;
+
+		for (int in = out % channels; in < channels; in += streams)
+			sources++;
+		for (int in = 0; in < channels; in++)
+			matrix[out * channels + in] = in % streams == out % channels ?
+				1.0 / sources : 0;
+	}
+}
+
+/*
  * Make a resampler for frames like this one.  Returns 0 or FFmpeg's error.
- * Channels whose places are unknown are mixed in equal parts.
+ * Mixing follows the places of the channels if they are known.
  */
 static int
 make_resampler(Decoding *decoding, const AVFrame *frame)
 {
-	AVChannelLayout mono = AV_CHANNEL_LAYOUT_MONO;
+	AVChannelLayout streams = {0};
 	AVChannelLayout layout = {0};
 	int			channels = frame->ch_layout.nb_channels;
+	int			count = decoding->channels->count;
+	bool		by_place = count == 1 &&
+		frame->ch_layout.order == AV_CHANNEL_ORDER_NATIVE;
 	int			result;
 
 	/* The layout as it came is what the next frame is compared with. */
@@ -163,22 +189,22 @@ make_resampler(Decoding *decoding, const AVFrame *frame)
 	decoding->rate = frame->sample_rate;
 	decoding->format = frame->format;
 
-	if (frame->ch_layout.order == AV_CHANNEL_ORDER_NATIVE)
+	if (by_place)
 		result = av_channel_layout_copy(&layout, &frame->ch_layout);
 	else
 		av_channel_layout_default(&layout, channels);
+	av_channel_layout_default(&streams, count);
 	if (result >= 0)
-		result = swr_alloc_set_opts2(&decoding->resampler, &mono,
-									 AV_SAMPLE_FMT_S16, MEDIA_RATE, &layout,
+		result = swr_alloc_set_opts2(&decoding->resampler, &streams,
+									 AV_SAMPLE_FMT_S16P, MEDIA_RATE, &layout,
 									 frame->format, frame->sample_rate, 0,
 									 NULL);
-	if (result >= 0 && layout.order != AV_CHANNEL_ORDER_NATIVE)
+	if (result >= 0 && !by_place && count != channels)
 	{
-		double		share[MAX_CHANNELS];
+		double		matrix[CHANNELS_MAX * MAX_CHANNELS];
 
-		for (int i = 0; i < channels; i++)
-			share[i] = 1.0 / channels;
-		result = swr_set_matrix(decoding->resampler, share, channels);
+		fill_matrix(matrix, count, channels);
+		result = swr_set_matrix(decoding->resampler, matrix, channels);
 	}
 	if (result >= 0)
 		result = swr_init(decoding->resampler);
@@ -244,7 +270,7 @@ fill_gap(Decoding *decoding, const AVFrame *frame)
 	AVRational	unit = decoding->source->stream->time_base;
 	AVRational	samples = {1, MEDIA_RATE};
 	int64_t		pts = frame->best_effort_timestamp;
-	int64_t		position = (int64_t) chunk_position(decoding->chunker);
+	int64_t		position = (int64_t) channels_position(decoding->channels);
 	int64_t		gap;
 
 	if (pts == AV_NOPTS_VALUE)
@@ -345,7 +371,7 @@ decode_packets(Decoding *decoding, AVPacket *packet, AVFrame *frame)
 		}
 		if (packet->stream_index == source->stream->index)
 			ok = decode_packet(decoding, packet, frame) &&
-				finish_poll(decoding->chunker->finish, decoding->error);
+				finish_poll(decoding->channels->finish, decoding->error);
 		av_packet_unref(packet);
 		if (!ok)
 			return false;
@@ -354,16 +380,16 @@ decode_packets(Decoding *decoding, AVPacket *packet, AVFrame *frame)
 }
 
 /*
- * Decode a recording into the chunker.  Returns false if that ended in a
+ * Decode a recording into its streams.  Returns false if that ended in a
  * failure; a damaged recording is none as long as something was decoded.
  */
 bool
-decode_recording(Source *source, Chunker *chunker, double max_seconds,
+decode_recording(Source *source, Channels *channels, double max_seconds,
 				 Decoded *decoded, MediaError *error)
 {
 	Decoding	decoding = {
 		.source = source,
-		.chunker = chunker,
+		.channels = channels,
 		.decoded = decoded,
 		.error = error,
 		.max_samples = max_seconds > 0 ?

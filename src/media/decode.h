@@ -8,7 +8,7 @@
 #ifndef TRANSCRIBE_MEDIA_DECODE_H
 #define TRANSCRIBE_MEDIA_DECODE_H
 
-#include "media/chunk.h"
+#include "media/channels.h"
 #include "media/media.h"
 #include "media/source.h"
 
@@ -20,7 +20,7 @@ typedef struct Decoded
 	bool		cut_short;		/* reading stopped before the end */
 } Decoded;
 
-extern bool decode_recording(Source *source, Chunker *chunker,
+extern bool decode_recording(Source *source, Channels *channels,
 							 double max_seconds, Decoded *decoded,
 							 MediaError *error);
 

@@ -10,7 +10,8 @@
  *	  sandbox.c	  gives up every right that decoding does not need
  *	  source.c	  the container: which stream, which clock
  *	  decode.c	  packets to samples, at the time a player shows them
- *	  chunk.c	  samples to chunks, by silence.c
+ *	  channels.c  samples to streams: all mixed, or each channel apart
+ *	  chunk.c	  a stream to chunks, by silence.c
  *	  finish.c	  chunks to what is sent, by loudness.c and encode.c
  *	  prepare.c	  the above, in order
  *	  child.c	  run by the agent: frames in, frames out

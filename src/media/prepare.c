@@ -19,7 +19,7 @@
 
 #include <libavutil/log.h>
 
-#include "media/chunk.h"
+#include "media/channels.h"
 #include "media/decode.h"
 #include "media/finish.h"
 #include "media/sandbox.h"
@@ -29,10 +29,12 @@
  * Address space: what FFmpeg, its libraries and the index of a long film
  * take (a tenth of this, measured), and 12 bytes for each sample of a chunk:
  * two in the chunk being encoded, two in the buffer, twice that while it
- * grows, and as WAV two encoded and half as much again in spare.
+ * grows, and as WAV two encoded and half as much again in spare.  Each
+ * further channel that is transcribed apart has a buffer of its own.
  */
 #define BASE_MEMORY			(UINT64_C(1) << 30)
 #define MEMORY_PER_SAMPLE	12
+#define MEMORY_PER_CHANNEL	6
 
 /*
  * Processor time: the slowest codecs decode at 50 times real time on a slow
@@ -109,9 +111,11 @@ bool
 prepare_lock_in(const WireOpen *open, bool writes_files, unsigned *layers,
 				MediaError *error)
 {
+	uint64_t	per_sample = MEMORY_PER_SAMPLE +
+		(open->split_channels ? (CHANNELS_MAX - 1) * MEMORY_PER_CHANNEL : 0);
 	SandboxLimits limits = {
 		.memory = BASE_MEMORY +
-		(uint64_t) chunk_max_samples(open) * MEMORY_PER_SAMPLE,
+		(uint64_t) chunk_max_samples(open) * per_sample,
 		.cpu_seconds = open->max_seconds > 0 ? BASE_CPU_SECONDS +
 		(uint64_t) (open->max_seconds / SECONDS_PER_CPU) : 0,
 		.writes_files = writes_files
@@ -169,7 +173,7 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 				  Prepared *prepared, MediaError *error)
 {
 	Source		source = {0};
-	Chunker		chunker = {0};
+	Channels	channels = {0};
 	Finish		finish = {.sink = sink};
 	Decoded		decoded;
 	WireSource	description;
@@ -180,19 +184,20 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 	ok = finish.format != NULL && source_open(&source, fd, status, error);
 	if (ok)
 	{
-		chunk_init(&chunker, open, &finish);
 		source_describe(&source, status, &description);
 		description.sandbox = layers;
-		chunk_expect(&chunker, description.duration);
+		channels_init(&channels, open, (int) description.channels, &finish);
+		channels_expect(&channels, description.duration);
+		description.streams = (uint32_t) channels.count;
 		sink->source(sink->arg, &description);
-		ok = decode_recording(&source, &chunker, open->max_seconds, &decoded,
+		ok = decode_recording(&source, &channels, open->max_seconds, &decoded,
 							  error) &&
-			chunk_finish(&chunker, error) && finish_wait(&finish, error);
+			channels_finish(&channels, error);
 	}
 	if (ok)
 	{
 		prepared->end.chunks = finish.chunks;
-		prepared->end.duration = (double) chunk_position(&chunker) /
+		prepared->end.duration = (double) channels_position(&channels) /
 			MEDIA_RATE;
 		prepared->end.loudness = finish_loudness(&finish);
 		prepared->end.kept = (double) finish.kept / MEDIA_RATE;
@@ -200,6 +205,6 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 	}
 	finish_abandon();
 	source_close(&source);
-	chunk_free(&chunker);
+	channels_free(&channels);
 	return ok;
 }

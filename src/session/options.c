@@ -18,6 +18,7 @@ typedef struct JobOption
 	const char *name;
 	enum jbvType type;
 	const char *form;			/* what it must be */
+	const char *choices[2];		/* strings of which it must be one, if any */
 } JobOption;
 
 static const JobOption job_options[] = {
@@ -27,10 +28,21 @@ static const JobOption job_options[] = {
 	{"model", jbvString, "a string that is not empty"},
 	{"words", jbvBool, "true or false"},
 	{"translate", jbvBool, "true or false"},
+	{"channels", jbvString, "\"mix\" or \"split\"", {"mix", "split"}},
 };
 
 #define OPTIONS_HINT \
-	errhint("Valid options are: language (string), prompt (string), temperature (number from 0 to 1), model (string), words (boolean), translate (boolean).")
+	errhint("Valid options are: language (string), prompt (string), temperature (number from 0 to 1), model (string), words (boolean), translate (boolean), channels (mix or split).")
+
+/* Whether a string of JSON is this one. */
+static bool
+is_string(JsonbValue *value, const char *string)
+{
+	int			len = strlen(string);
+
+	return value->val.string.len == len &&
+		memcmp(value->val.string.val, string, len) == 0;
+}
 
 static void
 check_option(const char *name, JsonbValue *value)
@@ -51,6 +63,9 @@ check_option(const char *name, JsonbValue *value)
 		}
 		if (good && value->type == jbvString)
 			good = value->val.string.len > 0;
+		if (good && option->choices[0] != NULL)
+			good = is_string(value, option->choices[0]) ||
+				is_string(value, option->choices[1]);
 		if (!good)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -33,6 +33,7 @@ typedef enum OptionKind
 	OPTION_STRING,				/* printable, not empty */
 	OPTION_URL,
 	OPTION_CHOICE,				/* one of the words in choices */
+	OPTION_SWITCH,				/* one of two words: true for the second */
 	OPTION_TEMPERATURE,			/* a number from 0 to 1 */
 	OPTION_INTEGER,				/* from min to max */
 	OPTION_TIME,				/* milliseconds from min to max, with a unit */
@@ -71,6 +72,8 @@ static const Option options_table[] = {
 	"verbose_json", 0, 0, "verbose_json, json, diarized_json, text"},
 	{"audio_format", ForeignServerRelationId, OPTION_CHOICE, FIELD(audio_format),
 	"mp3", 0, 0, "mp3, flac, opus, wav"},
+	{"channels", ForeignServerRelationId, OPTION_SWITCH, FIELD(split_channels),
+	"mix", 0, 0, "mix, split"},
 	{"chunk_seconds", ForeignServerRelationId, OPTION_INTEGER, FIELD(chunk_seconds),
 	"600", 5, 3600},
 	{"max_upload_bytes", ForeignServerRelationId, OPTION_BYTES, FIELD(max_upload_bytes),
@@ -89,7 +92,7 @@ static const Option options_table[] = {
 	"1s", 1, 3600 * 1000},
 	{"retry_max_interval", ForeignServerRelationId, OPTION_TIME, FIELD(retry_max_interval),
 	"5min", 1, 24 * 3600 * 1000},
-	{"link_local", ForeignServerRelationId, OPTION_CHOICE, FIELD(link_local),
+	{"link_local", ForeignServerRelationId, OPTION_SWITCH, FIELD(link_local),
 	"refuse", 0, 0, "refuse, allow"},
 	{"api_key", UserMappingRelationId, OPTION_SECRET, 0, NULL},
 	{"api_key_file", UserMappingRelationId, OPTION_SECRET_FILE, 0, NULL},
@@ -196,6 +199,7 @@ check_value(const Option *option, const char *value)
 			check_url(option, value);
 			break;
 		case OPTION_CHOICE:
+		case OPTION_SWITCH:
 			if (!is_choice(value, option->choices))
 				report_value(option, psprintf("It must be one of: %s.",
 											  option->choices));
@@ -295,11 +299,8 @@ store_value(TranscribeServer *server, const Option *option, const char *value)
 		case OPTION_BYTES:
 			*(int *) field = parse_number(option, value);
 			break;
-		case OPTION_CHOICE:
-			if (option->field == FIELD(link_local))
-				*(bool *) field = strcmp(value, "allow") == 0;
-			else
-				*(char **) field = pstrdup(value);
+		case OPTION_SWITCH:
+			*(bool *) field = strncmp(option->choices, value, strlen(value)) != 0;
 			break;
 		default:
 			*(char **) field = pstrdup(value);

@@ -23,6 +23,7 @@ typedef struct TranscribeServer
 	char	   *temperature;	/* or NULL: the server's default */
 	char	   *response_format;
 	char	   *audio_format;
+	bool		split_channels; /* each is transcribed on its own */
 	int			chunk_seconds;
 	int			max_upload_bytes;
 	int			request_interval;

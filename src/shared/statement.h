@@ -16,7 +16,7 @@ typedef struct Statement
 {
 	const char *sql;			/* with %1$s where the schema goes */
 	int			nargs;
-	Oid			argtypes[12];
+	Oid			argtypes[16];
 	Oid			schema;			/* for which it is planned */
 	SPIPlanPtr	plan;
 } Statement;

@@ -365,6 +365,7 @@ wire_put_open(WireBuffer *buf, uint64_t job, const WireOpen *open)
 	wire_put_u64(buf, open->max_source_bytes);
 	wire_put_f64(buf, open->max_seconds);
 	wire_put_u32(buf, open->require_sandbox);
+	wire_put_u32(buf, open->split_channels);
 	wire_end(buf);
 }
 
@@ -382,6 +383,7 @@ wire_get_open(WireFrame *frame, WireOpen *open)
 	open->max_source_bytes = wire_get_u64(frame);
 	open->max_seconds = wire_get_f64(frame);
 	open->require_sandbox = wire_get_u32(frame);
+	open->split_channels = wire_get_u32(frame);
 	return wire_done(frame);
 }
 
@@ -441,6 +443,7 @@ wire_put_source(WireBuffer *buf, uint64_t job, const WireSource *source)
 	wire_put_str(buf, source->codec);
 	wire_put_u32(buf, source->sample_rate);
 	wire_put_u32(buf, source->channels);
+	wire_put_u32(buf, source->streams);
 	wire_put_f64(buf, source->duration);
 	wire_put_u64(buf, source->size);
 	wire_put_u64(buf, (uint64_t) source->mtime_ns);
@@ -458,6 +461,7 @@ wire_get_source(WireFrame *frame, WireSource *source)
 	source->codec = wire_get_str(frame);
 	source->sample_rate = wire_get_u32(frame);
 	source->channels = wire_get_u32(frame);
+	source->streams = wire_get_u32(frame);
 	source->duration = wire_get_f64(frame);
 	source->size = wire_get_u64(frame);
 	source->mtime_ns = (int64_t) wire_get_u64(frame);
@@ -477,6 +481,7 @@ wire_put_chunk_head(WireBuffer *buf, uint64_t job, const WireChunk *chunk)
 {
 	wire_begin(buf, WIRE_CHUNK, job);
 	wire_put_u32(buf, chunk->chunk_no);
+	wire_put_u32(buf, chunk->channel);
 	wire_put_f64(buf, chunk->start);
 	wire_put_f64(buf, chunk->end);
 	wire_put_f64(buf, chunk->seconds);
@@ -505,6 +510,7 @@ wire_get_chunk(WireFrame *frame, WireChunk *chunk)
 
 	memset(chunk, 0, sizeof(*chunk));
 	chunk->chunk_no = wire_get_u32(frame);
+	chunk->channel = wire_get_u32(frame);
 	chunk->start = wire_get_f64(frame);
 	chunk->end = wire_get_f64(frame);
 	chunk->seconds = wire_get_f64(frame);

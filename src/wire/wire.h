@@ -47,7 +47,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION		2
+#define WIRE_VERSION		3
 #define WIRE_HEADER_SIZE	16
 
 /*
@@ -128,6 +128,7 @@ typedef struct WireOpen
 	uint64_t	max_source_bytes;	/* largest file; 0: no limit */
 	double		max_seconds;	/* longest recording, as decoded; 0: no limit */
 	uint32_t	require_sandbox;	/* 1: without all its layers, do not read */
+	uint32_t	split_channels; /* 1: a stream for each channel, not mixed */
 } WireOpen;
 
 /* The layers of the media process's sandbox, as bits; see media/sandbox.h. */
@@ -143,6 +144,7 @@ typedef struct WireSource
 	const char *codec;
 	uint32_t	sample_rate;
 	uint32_t	channels;
+	uint32_t	streams;		/* that are cut and sent: 1, or as channels */
 	double		duration;		/* as the container claims; -1: unknown */
 	uint64_t	size;			/* identity of the file: size, */
 	int64_t		mtime_ns;		/* time of change, */
@@ -151,10 +153,14 @@ typedef struct WireSource
 	uint32_t	sandbox;		/* layers that hold, see below */
 } WireSource;
 
+/* The channel of a chunk that is of all of them. */
+#define WIRE_MIXED		UINT32_MAX
+
 /* A finished chunk. */
 typedef struct WireChunk
 {
-	uint32_t	chunk_no;		/* from 0, in the order of the recording */
+	uint32_t	chunk_no;		/* from 0, in the order of being cut */
+	uint32_t	channel;		/* of the recording, from 0; or WIRE_MIXED */
 	double		start;			/* the source's seconds that it accounts for, */
 	double		end;			/* silence left out included */
 	double		seconds;		/* of audio in it */

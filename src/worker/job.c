@@ -124,7 +124,7 @@ job_percent(Job *job)
 			done += chunk->end - chunk->start;
 	}
 	return Max(1, Min(99, (int) (PERCENT_READING * Min(1, job->decoded / total) +
-								 (99 - PERCENT_READING) * Min(1, done / total))));
+								 (99 - PERCENT_READING) * Min(1, done / (total * Max(job->source.streams, 1))))));
 }
 
 /* Say in shared memory how far the job is. */
@@ -268,6 +268,15 @@ job_agent_died(Job *job, const char *how)
 	job->failure->crashed = true;
 }
 
+/* Whether the recording's channels are transcribed apart. */
+static bool
+splits_channels(Job *job)
+{
+	if (job->options.channels != NULL)
+		return strcmp(job->options.channels, "split") == 0;
+	return job->server.split_channels;
+}
+
 /* Have the agent read the recording. */
 void
 job_open(Job *job)
@@ -296,6 +305,7 @@ job_open(Job *job)
 	open.max_chunk_bytes = job->server.max_upload_bytes;
 	open.max_source_bytes = (uint64) transcribe_max_file_size * 1024 * 1024;
 	open.max_seconds = transcribe_max_duration;
+	open.split_channels = splits_channels(job);
 	open.require_sandbox = transcribe_sandbox == TRANSCRIBE_SANDBOX_REQUIRE;
 	wire_put_open(agent_output(), job->tag, &open);
 	job->media_running = true;
@@ -341,7 +351,7 @@ handle_source(Job *job, WireFrame *frame)
 	job->source.codec = MemoryContextStrdup(job->context, job->source.codec);
 
 	initStringInfo(&plan);
-	appendStringInfo(&plan, "%d/" UINT64_FORMAT "/" INT64_FORMAT "/" UINT64_FORMAT "/" UINT64_FORMAT "/%s/%d/%d/%s/%s/%s/%d",
+	appendStringInfo(&plan, "%d/" UINT64_FORMAT "/" INT64_FORMAT "/" UINT64_FORMAT "/" UINT64_FORMAT "/%s/%d/%d/%s/%s/%s/%d/%d",
 					 PLAN_VERSION, (uint64) job->source.size,
 					 (int64) job->source.mtime_ns, (uint64) job->source.device,
 					 (uint64) job->source.inode, job->server.audio_format,
@@ -349,7 +359,7 @@ handle_source(Job *job, WireFrame *frame)
 					 job->options.language ? job->options.language : "",
 					 job->options.model ? job->options.model : "",
 					 job->options.prompt ? job->options.prompt : "",
-					 job->options.translate);
+					 job->options.translate, splits_channels(job));
 	snprintf(job->plan, sizeof(job->plan), "%016llx",
 			 (unsigned long long) hash_bytes_extended((unsigned char *) plan.data,
 													  plan.len, 0));
@@ -402,9 +412,11 @@ handle_chunk(Job *job, WireFrame *frame)
 	{
 		chunk = palloc0(sizeof(JobChunk));
 		chunk->chunk_no = wire.chunk_no;
+		chunk->channel = wire.channel;
 		chunk->start = wire.start;
 		chunk->end = wire.end;
 		chunk->seconds = wire.seconds;
+		chunk->loudness = wire.loudness;
 		chunk->nspans = wire.nspans;
 		chunk->spans = palloc_array(WireSpan, wire.nspans + 1);
 		for (uint32 i = 0; i < wire.nspans; i++)

@@ -47,10 +47,12 @@ typedef enum ChunkState
 typedef struct JobChunk
 {
 	uint32		chunk_no;
+	uint32		channel;		/* of the recording, or WIRE_MIXED */
 	ChunkState	state;
 	double		start;			/* source seconds it accounts for */
 	double		end;
 	double		seconds;		/* of audio in it */
+	double		loudness;		/* LUFS before correction */
 	WireSpan   *spans;
 	int			nspans;
 	uint32		request_no;		/* of the request that is under way */
@@ -68,6 +70,7 @@ typedef struct JobOptions
 	char	   *temperature;
 	bool		words;
 	bool		translate;
+	char	   *channels;
 } JobOptions;
 
 /* How a job ends that does not complete. */

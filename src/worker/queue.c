@@ -190,6 +190,7 @@ job_from_row(int row)
 	job->options.temperature = option_text(options, "temperature");
 	job->options.words = option_text(options, "words") != NULL;
 	job->options.translate = option_text(options, "translate") != NULL;
+	job->options.channels = option_text(options, "channels");
 	MemoryContextSwitchTo(oldcontext);
 	return job;
 }
@@ -399,12 +400,13 @@ queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 				 const char *segments)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_save_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-		12, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID,
-			FLOAT8OID, FLOAT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, JSONBOID}
+		"SELECT %1$s.transcribe_save_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+		14, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID,
+			FLOAT8OID, FLOAT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, JSONBOID,
+			INT4OID, FLOAT8OID}
 	};
-	Datum		values[12];
-	char		nulls[] = "            ";
+	Datum		values[14];
+	char		nulls[] = "              ";
 	Datum	   *spans = palloc_array(Datum, chunk->nspans * 2 + 1);
 	const char *model;
 
@@ -428,6 +430,9 @@ queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 	values[9] = text_or_null(job->language, &nulls[9]);
 	values[10] = Int32GetDatum(job_percent(job));
 	values[11] = DirectFunctionCall1(jsonb_in, CStringGetDatum(to_server(segments)));
+	values[12] = Int32GetDatum(chunk->channel);
+	nulls[12] = chunk->channel == WIRE_MIXED ? 'n' : ' ';
+	values[13] = Float8GetDatum(chunk->loudness);
 	execute(&statement, values, nulls);
 	return result_bool();
 }
@@ -437,12 +442,12 @@ bool
 queue_complete(int64 incarnation, Job *job, int chunks)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-		12, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID, TEXTOID,
-			FLOAT8OID, FLOAT8OID, TEXTOID, INT4OID, INT4OID}
+		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+		11, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, TEXTOID, FLOAT8OID,
+			TEXTOID, INT4OID, INT4OID, INT4OID}
 	};
-	Datum		values[12];
-	char		nulls[] = "            ";
+	Datum		values[11];
+	char		nulls[] = "           ";
 	char	   *format;
 
 	values[0] = Int64GetDatum(incarnation);
@@ -450,19 +455,17 @@ queue_complete(int64 incarnation, Job *job, int chunks)
 	values[2] = Int32GetDatum(chunks);
 	values[3] = text_or_null(job->language, &nulls[3]);
 	values[4] = Float8GetDatum(job->end.duration);
-	values[5] = Float8GetDatum(job->end.kept);
-	values[6] = text_or_null(job->end.damaged ? job->end.detail : NULL, &nulls[6]);
-	values[7] = Float8GetDatum(job->end.missing);
-	nulls[7] = job->end.missing < 0 ? 'n' : ' ';
-	values[8] = Float8GetDatum(job->end.loudness);
-	nulls[8] = job->end.kept > 0 ? ' ' : 'n';
+	values[5] = text_or_null(job->end.damaged ? job->end.detail : NULL, &nulls[5]);
+	values[6] = Float8GetDatum(job->end.missing);
+	nulls[6] = job->end.missing < 0 ? 'n' : ' ';
 
 	/* FFmpeg gives a container all the names that it may have. */
 	format = psprintf("%.*s/%s", (int) strcspn(job->source.container, ","),
 					  job->source.container, job->source.codec);
-	values[9] = text_datum(format);
-	values[10] = Int32GetDatum(job->source.sample_rate);
-	values[11] = Int32GetDatum(job->source.channels);
+	values[7] = text_datum(format);
+	values[8] = Int32GetDatum(job->source.sample_rate);
+	values[9] = Int32GetDatum(job->source.channels);
+	values[10] = Int32GetDatum(job->source.streams);
 	execute(&statement, values, nulls);
 	return result_bool();
 }

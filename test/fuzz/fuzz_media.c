@@ -4,10 +4,11 @@
  *	  Any bytes at all, prepared as a recording.
  *
  * A target for libFuzzer, made of MEDIA_PARTS of the Makefile.  The input is
- * the file, so that every recording is a valid one; its last byte also
- * chooses the options.  Whatever is in it, the chunks must be of one piece:
- * numbered in order, without a hole between them, made of spans that lie in
- * them, as long as they say; and they must fit through the socket.
+ * the file, so that every recording is a valid one; its last two bytes also
+ * choose the options.  Whatever is in it, the chunks must be of one piece:
+ * numbered in order, on each channel without a hole between them, made of
+ * spans that lie in them, as long as they say; and they must fit through the
+ * socket.
  *
  * FFmpeg is the system's and not instrumented.  The fuzzer is therefore led
  * by our code alone, and an error inside FFmpeg is seen if it crashes, hangs,
@@ -25,6 +26,7 @@
 
 #include <libavutil/mem.h>
 
+#include "media/channels.h"
 #include "media/prepare.h"
 
 /* What the limit on address space is to the real process, roughly. */
@@ -42,7 +44,9 @@ typedef struct Heard
 	bool		source;
 	double		decoded;
 	uint32_t	chunks;
-	double		end;			/* of the last chunk */
+	uint32_t	streams;
+	double		end[CHANNELS_MAX];	/* of each one's last chunk */
+	double		last;			/* of all */
 	double		kept;			/* of all chunks */
 } Heard;
 
@@ -75,6 +79,8 @@ hear_source(void *arg, const WireSource *source)
 
 	check(!heard->source && heard->chunks == 0);
 	heard->source = true;
+	heard->streams = source->streams;
+	check(source->streams >= 1 && source->streams <= CHANNELS_MAX);
 	check(source->container[0] != '\0' && source->codec[0] != '\0');
 	check(source->duration == -1 || source->duration >= 0);
 }
@@ -126,10 +132,16 @@ static bool
 hear_chunk(void *arg, const WireChunk *chunk, MediaError *error)
 {
 	Heard	   *heard = arg;
+	double	   *end;
 
 	(void) error;
 	check(heard->source && chunk->chunk_no == heard->chunks);
-	check(chunk->start == heard->end && chunk->end >= chunk->start);
+	if (heard->open->split_channels && chunk->channel != WIRE_MIXED)
+		check(chunk->channel < heard->streams);
+	else
+		check(chunk->channel == WIRE_MIXED && heard->streams == 1);
+	end = &heard->end[chunk->channel == WIRE_MIXED ? 0 : chunk->channel];
+	check(chunk->start == *end && chunk->end >= chunk->start);
 	check(chunk->end <= heard->open->max_seconds + NEARLY);
 	check(chunk->seconds > 0 &&
 		  chunk->seconds <= heard->open->chunk_seconds + NEARLY);
@@ -140,7 +152,8 @@ hear_chunk(void *arg, const WireChunk *chunk, MediaError *error)
 	check_spans(chunk);
 	check_wire(chunk);
 	heard->chunks++;
-	heard->end = chunk->end;
+	*end = chunk->end;
+	heard->last = fmax(heard->last, chunk->end);
 	heard->kept += chunk->seconds;
 	return true;
 }
@@ -195,6 +208,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	check(error != NULL);
 	choose(size > 0 ? data[size - 1] : 0, &open);
+	open.split_channels = size > 1 ? data[size - 2] & 1 : 0;
 	fd = make_file(data, size);
 	check(fstat(fd, &status) == 0);
 	if (prepare_recording(fd, &status, &open, 0, &sink, &prepared, error))
@@ -204,7 +218,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check(error->code == NULL && heard.source);
 		check(end->chunks == heard.chunks);
 		check(fabs(end->kept - heard.kept) <= 1.0 / MEDIA_RATE);
-		check(end->kept <= end->duration && heard.end <= end->duration);
+		check(end->kept <= end->duration * heard.streams &&
+			  heard.last <= end->duration);
 		check(end->duration <= open.max_seconds);
 		check((end->damaged != 0) == (end->detail[0] != '\0'));
 	}

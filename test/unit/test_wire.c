@@ -180,7 +180,7 @@ test_chunk(void)
 	WireFrame	frame;
 	WireSpan	spans[2] = {{0.5, 10}, {20.25, 1e-5}};
 	WireChunk	chunk = {
-		.chunk_no = 1, .start = 0, .end = 30, .seconds = 10.00001,
+		.chunk_no = 1, .channel = 7, .start = 0, .end = 30, .seconds = 10.00001,
 		.loudness = -23.5, .gain = 3.5, .nspans = 2,
 		.spans = (const char *) spans, .filename = "audio.mp3",
 		.content_type = "audio/mpeg", .size = 5, .audio = "a\0b\0c",
@@ -191,7 +191,7 @@ test_chunk(void)
 
 	wire_put_chunk(&buf, 6, &chunk);
 	ok(next_is(&buf, &frame, WIRE_CHUNK, 6) && wire_get_chunk(&frame, &got) &&
-	   got.chunk_no == 1 && got.start == 0 && got.end == 30 &&
+	   got.chunk_no == 1 && got.channel == 7 && got.start == 0 && got.end == 30 &&
 	   got.seconds == chunk.seconds && got.loudness == -23.5 &&
 	   got.gain == 3.5 && strcmp(got.filename, "audio.mp3") == 0 &&
 	   strcmp(got.content_type, "audio/mpeg") == 0 && got.size == 5,
@@ -203,8 +203,8 @@ test_chunk(void)
 	   wire_span(got.spans, 1).start == 20.25 &&
 	   wire_span(got.spans, 1).length == 1e-5, "spans come through");
 
-	/* The number of spans stands behind a u32 and five f64. */
-	memcpy(buf.data + buf.start + WIRE_HEADER_SIZE + 44, &count,
+	/* The number of spans stands behind two u32 and five f64. */
+	memcpy(buf.data + buf.start + WIRE_HEADER_SIZE + 48, &count,
 		   sizeof(count));
 	ok(wire_next(&buf, &frame) == 1 && !wire_get_chunk(&frame, &got),
 	   "more spans than there are bytes for are refused");
