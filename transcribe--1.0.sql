@@ -160,7 +160,7 @@ COMMENT ON TABLE transcribe_chunks IS
 COMMENT ON COLUMN transcribe_chunks.job_id IS 'transcribe_jobs.id';
 COMMENT ON COLUMN transcribe_chunks.chunk_no IS 'number of the chunk in its job, from 0, in the order of being cut';
 COMMENT ON COLUMN transcribe_chunks.owner IS 'as in transcribe_jobs, for row security';
-COMMENT ON COLUMN transcribe_chunks.plan IS 'hash of the file''s identity and of everything the cutting depends on; another plan starts over';
+COMMENT ON COLUMN transcribe_chunks.plan IS 'the file''s identity, and a hash of the options that its text depends on; another plan starts over';
 COMMENT ON COLUMN transcribe_chunks.start_s IS 'second of the recording from which the chunk accounts for it';
 COMMENT ON COLUMN transcribe_chunks.end_s IS 'second of the recording up to which it does';
 COMMENT ON COLUMN transcribe_chunks.audio_s IS 'seconds of audio in the chunk, silence removed';
@@ -556,31 +556,44 @@ REVOKE ALL ON FUNCTION transcribe_give_back(bigint, bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_give_back(bigint, bigint[]) IS
 'return jobs to the queue at no charge, as at a shutdown';
 
-CREATE FUNCTION transcribe_begin(
-    incarnation bigint, job_id bigint, plan text, OUT chunk_no integer,
+CREATE FUNCTION transcribe_saved(
+    job_ids bigint[], OUT job_id bigint, OUT chunk_no integer, OUT plan text,
+    OUT channel integer, OUT start_s double precision, OUT end_s double precision,
     OUT language text)
 RETURNS SETOF record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT c.job_id, c.chunk_no, c.plan, c.channel, c.start_s, c.end_s, c.language
+    FROM transcribe_chunks c
+    WHERE c.job_id = ANY (transcribe_saved.job_ids)
+    ORDER BY c.job_id, c.channel, c.start_s;
+END;
+REVOKE ALL ON FUNCTION transcribe_saved(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_saved(bigint[]) IS
+'what earlier attempts of the jobs have saved';
+
+CREATE FUNCTION transcribe_start_over(incarnation bigint, job_id bigint)
+RETURNS boolean
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     WITH mine AS (
-        SELECT j.id FROM transcribe_jobs j
-        WHERE j.id = transcribe_begin.job_id
-          AND j.claimed_by = transcribe_begin.incarnation
-        FOR UPDATE),
+        UPDATE transcribe_jobs j
+        SET progress = 0
+        WHERE j.id = transcribe_start_over.job_id
+          AND j.claimed_by = transcribe_start_over.incarnation
+          AND j.status IN ('preprocessing', 'transcribing')
+        RETURNING j.id),
     stale AS (
         DELETE FROM transcribe_chunks c USING mine
-        WHERE c.job_id = mine.id AND c.plan <> transcribe_begin.plan
-        RETURNING c.job_id, c.chunk_no),
+        WHERE c.job_id = mine.id),
     stale_segments AS (
-        DELETE FROM transcribe_chunk_segments s USING stale
-        WHERE s.job_id = stale.job_id AND s.chunk_no = stale.chunk_no)
-    SELECT c.chunk_no, c.language FROM transcribe_chunks c JOIN mine ON c.job_id = mine.id
-    WHERE c.plan = transcribe_begin.plan
-    ORDER BY c.chunk_no;
+        DELETE FROM transcribe_chunk_segments s USING mine
+        WHERE s.job_id = mine.id)
+    SELECT EXISTS (SELECT FROM mine);
 END;
-REVOKE ALL ON FUNCTION transcribe_begin(bigint, bigint, text) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_begin(bigint, bigint, text) IS
-'forget chunks that were cut by another plan, and tell which are saved already';
+REVOKE ALL ON FUNCTION transcribe_start_over(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_start_over(bigint, bigint) IS
+'forget what earlier attempts have saved, because it is of another recording; false if the claim was lost';
 
 CREATE FUNCTION transcribe_transcribing(incarnation bigint, job_id bigint)
 RETURNS boolean

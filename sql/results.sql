@@ -83,14 +83,17 @@ SELECT status, crashes FROM transcribe_rescue();
 SELECT count(*) FROM transcribe_claim(7, 10);
 SELECT status, crashes, error_code FROM transcribe_rescue();
 
--- chunks of another plan are forgotten, those of the same are not sent again
+-- what is saved is gone on with, or forgotten
 SELECT transcribe_enqueue('p', :'path') AS job \gset
 SELECT count(*) FROM transcribe_claim(7, 10);
 SELECT transcribe_save_chunk(7, :job, 0, 'plan A', 0, 10, 10, '{0,10}', 'm', 'en', 50, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]');
-SELECT * FROM transcribe_begin(7, :job, 'plan A');
-SELECT * FROM transcribe_begin(8, :job, 'plan B');
-SELECT * FROM transcribe_begin(7, :job, 'plan B');
+SELECT chunk_no, plan, channel, start_s, end_s, language FROM transcribe_saved(ARRAY[:job, 0]::bigint[]);
+SELECT transcribe_start_over(8, :job) AS not_mine;
+SELECT count(*) FROM transcribe_saved(ARRAY[:job]::bigint[]);
+SELECT transcribe_start_over(7, :job);
+SELECT count(*) FROM transcribe_saved(ARRAY[:job]::bigint[]);
 SELECT count(*) FROM transcribe_chunk_segments WHERE job_id = :job;
+SELECT progress FROM transcribe_jobs WHERE id = :job;
 
 -- what a worker holds and has lost
 SELECT transcribe_lost(7, ARRAY[:job, 0]::bigint[]);

@@ -135,6 +135,7 @@ channels_add(Channels *channels, int16_t *const *pcm, size_t samples,
 bool
 channels_finish(Channels *channels, MediaError *error)
 {
+	channels->finish->ending = true;
 	for (int i = 0; i < channels->count; i++)
 	{
 		if (!chunk_finish(&channels->chunker[i], error))

@@ -12,10 +12,15 @@
  * no chunk, and its samples are accounted for by the next one; silence after
  * the last chunk is accounted for by none, and ends with the recording.
  *
+ * Where an earlier attempt has saved some stretches, those are left out, and
+ * all is cut at their edges: what lies between two of them is as a recording
+ * of its own.
+ *
  *-------------------------------------------------------------------------
  */
 #include "media/chunk.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,6 +43,9 @@
  */
 #define FIRST_SHARE		4
 #define FIRST_SAMPLES	(30 * MEDIA_RATE)
+
+/* Times beyond this are no times; it is more than 30 years. */
+#define MAX_TIME		1e9
 
 /* First allocation: half a minute, as long as most voice messages are. */
 #define FIRST_SIZE		(30 * MEDIA_RATE)
@@ -79,6 +87,33 @@ buffer_limit(const WireOpen *open, const EncodeFormat *format)
 	return limit / SILENCE_FRAME * SILENCE_FRAME;
 }
 
+/* Find the next stretch that is done, of this channel and yet to come. */
+static void
+find_done(Chunker *chunker)
+{
+	uint64_t	position = chunk_position(chunker);
+
+	chunker->done_start = chunker->done_end = UINT64_MAX;
+	while (chunker->looked_at < chunker->ndone)
+	{
+		WireStretch stretch = wire_stretch(chunker->done,
+										   chunker->looked_at++);
+		uint64_t	start;
+		uint64_t	end;
+
+		if (stretch.channel != chunker->channel || !(stretch.start >= 0) ||
+			!(stretch.end > stretch.start) || !(stretch.end < MAX_TIME))
+			continue;
+		start = (uint64_t) llround(stretch.start * MEDIA_RATE);
+		end = (uint64_t) llround(stretch.end * MEDIA_RATE);
+		if (end <= position)
+			continue;
+		chunker->done_start = start > position ? start : position;
+		chunker->done_end = end;
+		return;
+	}
+}
+
 /* Prepare to cut for these options; what chunks go to must outlive it. */
 void
 chunk_init(Chunker *chunker, const WireOpen *open, uint32_t channel,
@@ -89,18 +124,22 @@ chunk_init(Chunker *chunker, const WireOpen *open, uint32_t channel,
 	chunker->finish = finish;
 	chunker->limit = buffer_limit(open, finish->format);
 	chunker->first_limit = chunker->limit;
+	chunker->done = open->done;
+	chunker->ndone = open->ndone;
+	find_done(chunker);
 }
 
 /*
  * So long is the recording, as its container has it; -1 if it does not say.
- * To be called before the first sample is added.
+ * To be called before the first sample is added.  Where something is done,
+ * the first text stands already.
  */
 void
 chunk_expect(Chunker *chunker, double seconds)
 {
 	size_t		first = chunker->limit / FIRST_SHARE;
 
-	if (seconds * MEDIA_RATE < 2.0 * chunker->limit)
+	if (chunker->ndone > 0 || seconds * MEDIA_RATE < 2.0 * chunker->limit)
 		return;
 	if (first < FIRST_SAMPLES)
 		first = FIRST_SAMPLES;
@@ -186,7 +225,7 @@ split_buffer(Chunker *chunker, size_t length, Chunk *chunk)
 /* Make a chunk of the spans of the first length samples, and hand it over. */
 static bool
 emit(Chunker *chunker, const SilenceSpan *spans, size_t nspans,
-	 size_t length, bool last, MediaError *error)
+	 size_t length, MediaError *error)
 {
 	Chunk	   *chunk = calloc(1, sizeof(*chunk));
 	int16_t    *shrunk;
@@ -212,7 +251,7 @@ emit(Chunker *chunker, const SilenceSpan *spans, size_t nspans,
 	chunk->wire.nspans = (uint32_t) nspans;
 	chunk->wire.spans = (const char *) chunk->spans;
 	chunker->chunks++;
-	return finish_chunk(chunker->finish, chunk, last, error);
+	return finish_chunk(chunker->finish, chunk, error);
 }
 
 /* Cut the buffer: at its end if that is the recording's, else where best. */
@@ -237,7 +276,7 @@ cut(Chunker *chunker, bool last, MediaError *error)
 			length = silence_cut(level, speech, frames) * SILENCE_FRAME;
 		nspans = silence_spans(speech, length, spans);
 		if (nspans > 0)
-			ok = emit(chunker, spans, nspans, length, last, error);
+			ok = emit(chunker, spans, nspans, length, error);
 		else
 			split_buffer(chunker, length, NULL);
 	}
@@ -268,6 +307,42 @@ grow(Chunker *chunker, size_t samples, MediaError *error)
 	return true;
 }
 
+/* Put samples, or silence if pcm is NULL, into the buffer. */
+static bool
+collect(Chunker *chunker, const int16_t *pcm, size_t samples,
+		MediaError *error)
+{
+	int16_t    *room;
+
+	if (!grow(chunker, samples, error))
+		return false;
+	room = chunker->pcm + chunker->len;
+	if (pcm != NULL)
+		memcpy(room, pcm, samples * sizeof(*pcm));
+	else
+		memset(room, 0, samples * sizeof(*room));
+	chunker->len += samples;
+	return true;
+}
+
+/*
+ * Pass over samples that are done: what was collected before them is cut off
+ * as a recording that ends there, and after them a new one begins.
+ */
+static bool
+pass_over(Chunker *chunker, size_t samples, MediaError *error)
+{
+	if (chunker->len > 0 && !cut(chunker, true, error))
+		return false;
+	chunker->base += samples;
+	if (chunker->base == chunker->done_end)
+	{
+		chunker->accounted = chunker->base;
+		find_done(chunker);
+	}
+	return true;
+}
+
 /* Add samples, or as much silence if pcm is NULL. */
 bool
 chunk_add(Chunker *chunker, const int16_t *pcm, size_t samples,
@@ -275,27 +350,33 @@ chunk_add(Chunker *chunker, const int16_t *pcm, size_t samples,
 {
 	while (samples > 0)
 	{
+		uint64_t	position = chunk_position(chunker);
+		bool		done = position >= chunker->done_start;
 		size_t		limit = chunker->chunks == 0 ?
 			chunker->first_limit : chunker->limit;
-		size_t		n = limit - chunker->len;
-
-		if (n > samples)
-			n = samples;
-		if (!grow(chunker, n, error))
-			return false;
-		if (pcm != NULL)
-		{
-			memcpy(chunker->pcm + chunker->len, pcm, n * sizeof(*pcm));
-			pcm += n;
-		}
-		else
-			memset(chunker->pcm + chunker->len, 0, n * sizeof(*pcm));
-		chunker->len += n;
-		samples -= n;
+		uint64_t	n;
+		bool		ok;
 
 		/* Not when exactly full: the recording may end here. */
-		if (samples > 0 && !cut(chunker, false, error))
+		if (!done && chunker->len >= limit)
+		{
+			if (!cut(chunker, false, error))
+				return false;
+			continue;
+		}
+		n = done ? chunker->done_end - position :
+			chunker->done_start - position;
+		if (!done && n > limit - chunker->len)
+			n = limit - chunker->len;
+		if (n > samples)
+			n = samples;
+		ok = done ? pass_over(chunker, (size_t) n, error) :
+			collect(chunker, pcm, (size_t) n, error);
+		if (!ok)
 			return false;
+		if (pcm != NULL)
+			pcm += n;
+		samples -= (size_t) n;
 	}
 	return true;
 }

@@ -26,6 +26,13 @@ typedef struct Chunker
 	uint64_t	base;			/* position of the buffer's first sample */
 	uint64_t	accounted;		/* position up to which chunks account */
 	uint32_t	chunks;
+
+	/* Stretches that are done already, and the next of them here. */
+	const char *done;
+	uint32_t	ndone;
+	uint32_t	looked_at;
+	uint64_t	done_start;		/* UINT64_MAX: there is none any more */
+	uint64_t	done_end;
 } Chunker;
 
 extern void chunk_init(Chunker *chunker, const WireOpen *open,

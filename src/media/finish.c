@@ -245,15 +245,15 @@ finish_here(Finish *finish, Chunk *chunk, MediaError *error)
 /*
  * Take a chunk over, and see to it that it is delivered.  While the thread
  * still works on the one before, the caller waits: memory is that of two
- * chunks, of which one grows while the other is used up.  If this one is the
- * last, the caller has nothing else to do, and encodes it itself.
+ * chunks, of which one grows while the other is used up.  When all has been
+ * decoded it encodes the chunk itself instead.
  */
 bool
-finish_chunk(Finish *finish, Chunk *chunk, bool last, MediaError *error)
+finish_chunk(Finish *finish, Chunk *chunk, MediaError *error)
 {
 	chunk->wire.chunk_no = finish->chunks++;
 	if (!helper.started ||
-		(last && atomic_load(&helper.state) == HELPER_TO_ENCODE))
+		(finish->ending && atomic_load(&helper.state) == HELPER_TO_ENCODE))
 		return finish_here(finish, chunk, error);
 	if (!finish_wait(finish, error))
 	{

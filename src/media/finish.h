@@ -30,6 +30,7 @@ typedef struct Finish
 	const EncodeFormat *format;
 	const MediaSink *sink;
 	uint32_t	chunks;			/* that were handed over */
+	bool		ending;			/* the main thread has nothing else to do */
 	uint64_t	kept;			/* samples that were delivered */
 	double		power;			/* sum over them, by their loudness */
 } Finish;
@@ -39,8 +40,7 @@ extern void finish_start_thread(void);
 extern unsigned finish_lock_in(unsigned wanted);
 
 /* Take a chunk over, from malloc() with all that hangs on it. */
-extern bool finish_chunk(Finish *finish, Chunk *chunk, bool last,
-						 MediaError *error);
+extern bool finish_chunk(Finish *finish, Chunk *chunk, MediaError *error);
 extern bool finish_poll(Finish *finish, MediaError *error);
 extern bool finish_wait(Finish *finish, MediaError *error);
 extern void finish_abandon(void);

@@ -163,6 +163,16 @@ judge(const Source *source, const Decoded *decoded, Prepared *prepared)
 	prepared->end.detail = prepared->detail;
 }
 
+/* Whether what is done is of this recording, and of it as it is now. */
+static bool
+is_done_in_part(const WireOpen *open, const WireSource *source)
+{
+	char		identity[WIRE_IDENTITY_SIZE];
+
+	wire_identity(source, identity);
+	return open->ndone > 0 && strcmp(identity, open->done_of) == 0;
+}
+
 /*
  * Prepare the recording behind a descriptor.  Returns true and how it ended,
  * or false and the error; chunks may have been handed over in either case.
@@ -175,6 +185,7 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 	Source		source = {0};
 	Channels	channels = {0};
 	Finish		finish = {.sink = sink};
+	WireOpen	options = *open;
 	Decoded		decoded;
 	WireSource	description;
 	bool		ok;
@@ -186,7 +197,11 @@ prepare_recording(int fd, const struct stat *status, const WireOpen *open,
 	{
 		source_describe(&source, status, &description);
 		description.sandbox = layers;
-		channels_init(&channels, open, (int) description.channels, &finish);
+		description.resumed = is_done_in_part(open, &description);
+		if (!description.resumed)
+			options.ndone = 0;
+		channels_init(&channels, &options, (int) description.channels,
+					  &finish);
 		channels_expect(&channels, description.duration);
 		description.streams = (uint32_t) channels.count;
 		sink->source(sink->arg, &description);

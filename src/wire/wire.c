@@ -10,6 +10,7 @@
  */
 #include "wire.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -366,12 +367,17 @@ wire_put_open(WireBuffer *buf, uint64_t job, const WireOpen *open)
 	wire_put_f64(buf, open->max_seconds);
 	wire_put_u32(buf, open->require_sandbox);
 	wire_put_u32(buf, open->split_channels);
+	wire_put_str(buf, open->done_of);
+	wire_put_u32(buf, open->ndone);
+	wire_put_bytes(buf, open->done, open->ndone * sizeof(WireStretch));
 	wire_end(buf);
 }
 
 bool
 wire_get_open(WireFrame *frame, WireOpen *open)
 {
+	size_t		len;
+
 	memset(open, 0, sizeof(*open));
 	open->path = wire_get_str(frame);
 	open->nroots = get_count(frame, WIRE_MAX_ROOTS);
@@ -384,6 +390,11 @@ wire_get_open(WireFrame *frame, WireOpen *open)
 	open->max_seconds = wire_get_f64(frame);
 	open->require_sandbox = wire_get_u32(frame);
 	open->split_channels = wire_get_u32(frame);
+	open->done_of = wire_get_str(frame);
+	open->ndone = get_count(frame, WIRE_MAX_SPANS);
+	open->done = wire_get_bytes(frame, &len);
+	if (len != open->ndone * sizeof(WireStretch))
+		frame->bad = true;
 	return wire_done(frame);
 }
 
@@ -450,6 +461,7 @@ wire_put_source(WireBuffer *buf, uint64_t job, const WireSource *source)
 	wire_put_u64(buf, source->device);
 	wire_put_u64(buf, source->inode);
 	wire_put_u32(buf, source->sandbox);
+	wire_put_u32(buf, source->resumed);
 	wire_end(buf);
 }
 
@@ -468,6 +480,7 @@ wire_get_source(WireFrame *frame, WireSource *source)
 	source->device = wire_get_u64(frame);
 	source->inode = wire_get_u64(frame);
 	source->sandbox = wire_get_u32(frame);
+	source->resumed = wire_get_u32(frame);
 	return wire_done(frame);
 }
 
@@ -525,6 +538,30 @@ wire_get_chunk(WireFrame *frame, WireChunk *chunk)
 	chunk->size = wire_get_u64(frame);
 	chunk->audio = wire_get_bytes(frame, &chunk->audio_len);
 	return wire_done(frame);
+}
+
+/*
+ * What tells a file from any other, and from itself once it has been changed:
+ * for comparing, and for keeping.
+ */
+void
+wire_identity(const WireSource *source, char identity[WIRE_IDENTITY_SIZE])
+{
+	snprintf(identity, WIRE_IDENTITY_SIZE, "%llx-%llx-%llx-%llx",
+			 (unsigned long long) source->device,
+			 (unsigned long long) source->inode,
+			 (unsigned long long) source->size,
+			 (unsigned long long) source->mtime_ns);
+}
+
+/* The i-th stretch; the bytes need not be aligned. */
+WireStretch
+wire_stretch(const char *stretches, uint32_t i)
+{
+	WireStretch stretch;
+
+	memcpy(&stretch, stretches + i * sizeof(stretch), sizeof(stretch));
+	return stretch;
 }
 
 /* The i-th span; the bytes need not be aligned. */

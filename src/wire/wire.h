@@ -109,6 +109,14 @@ typedef struct WireSpan
 	double		length;
 } WireSpan;
 
+/* A stretch of a recording whose text is saved, on one channel or mixed. */
+typedef struct WireStretch
+{
+	double		start;
+	double		end;
+	uint64_t	channel;
+} WireStretch;
+
 /* A name and a value: a form field. */
 typedef struct WirePair
 {
@@ -129,6 +137,9 @@ typedef struct WireOpen
 	double		max_seconds;	/* longest recording, as decoded; 0: no limit */
 	uint32_t	require_sandbox;	/* 1: without all its layers, do not read */
 	uint32_t	split_channels; /* 1: a stream for each channel, not mixed */
+	const char *done_of;		/* wire_identity() of what is done in part */
+	uint32_t	ndone;			/* stretches that are, by time on each channel */
+	const char *done;			/* read with wire_stretch() */
 } WireOpen;
 
 /* The layers of the media process's sandbox, as bits; see media/sandbox.h. */
@@ -150,8 +161,12 @@ typedef struct WireSource
 	int64_t		mtime_ns;		/* time of change, */
 	uint64_t	device;			/* device */
 	uint64_t	inode;			/* and inode */
-	uint32_t	sandbox;		/* layers that hold, see below */
+	uint32_t	sandbox;		/* layers that hold, see above */
+	uint32_t	resumed;		/* 1: what is done is left out */
 } WireSource;
+
+/* Room for wire_identity(). */
+#define WIRE_IDENTITY_SIZE	80
 
 /* The channel of a chunk that is of all of them. */
 #define WIRE_MIXED		UINT32_MAX
@@ -280,6 +295,9 @@ extern void wire_put_chunk_head(WireBuffer *buf, uint64_t job,
 extern void wire_put_chunk(WireBuffer *buf, uint64_t job,
 						   const WireChunk *chunk);
 extern bool wire_get_chunk(WireFrame *frame, WireChunk *chunk);
+extern WireStretch wire_stretch(const char *stretches, uint32_t i);
+extern void wire_identity(const WireSource *source,
+						  char identity[WIRE_IDENTITY_SIZE]);
 extern WireSpan wire_span(const char *spans, uint32_t i);
 extern void wire_put_end(WireBuffer *buf, uint64_t job, const WireEnd *end);
 extern bool wire_get_end(WireFrame *frame, WireEnd *end);

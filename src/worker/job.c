@@ -29,11 +29,8 @@
 #include "worker/utf8.h"
 #include "worker/worker.h"
 
-/*
- * What cutting depends on beyond the options: raised whenever the media
- * program cuts the same recording differently.
- */
-#define PLAN_VERSION			2
+/* Raised whenever what was saved before cannot be gone on with. */
+#define PLAN_VERSION			3
 
 /* Share of the whole that reading a recording counts for, in percent. */
 #define PERCENT_READING			20
@@ -116,6 +113,12 @@ job_percent(Job *job)
 		total = job->end.duration;
 	if (!(total > 0))
 		return 1;
+	foreach(lc, job->saved)
+	{
+		WireStretch *stretch = &((JobSaved *) lfirst(lc))->stretch;
+
+		done += stretch->end - stretch->start;
+	}
 	foreach(lc, job->chunks)
 	{
 		JobChunk   *chunk = lfirst(lc);
@@ -127,13 +130,25 @@ job_percent(Job *job)
 								 (99 - PERCENT_READING) * Min(1, done / (total * Max(job->source.streams, 1))))));
 }
 
+/* The number that a chunk of this attempt is saved under. */
+int
+job_saved_number(Job *job, uint32 chunk_no)
+{
+	int			first = 0;
+	ListCell   *lc;
+
+	foreach(lc, job->saved)
+		first = Max(first, ((JobSaved *) lfirst(lc))->chunk_no + 1);
+	return first + (int) chunk_no;
+}
+
 /* Say in shared memory how far the job is. */
 static void
 publish_progress(Job *job)
 {
 	TranscribeState *state = transcribe_state();
 	StateProgress *slot = job->progress;
-	int			saved = 0;
+	int			saved = list_length(job->saved);
 	ListCell   *lc;
 
 	if (slot == NULL)
@@ -145,7 +160,7 @@ publish_progress(Job *job)
 	slot->transcribing = job->state >= JOB_TRANSCRIBING;
 	slot->percent = job->state == JOB_WAITING ? 0 : job_percent(job);
 	slot->chunk = saved;
-	slot->chunks = list_length(job->chunks);
+	slot->chunks = list_length(job->saved) + list_length(job->chunks);
 	if (strcmp(slot->message, job->note) != 0)
 	{
 		slot->since = GetCurrentTimestamp();
@@ -277,6 +292,55 @@ splits_channels(Job *job)
 	return job->server.split_channels;
 }
 
+/*
+ * The part of the plan that is known before the recording is opened: what of
+ * the options its text depends on.
+ */
+static void
+plan_options(Job *job, char hash[17])
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "%d/%s/%s/%s/%d/%d", PLAN_VERSION,
+					 job->options.language ? job->options.language : "",
+					 job->options.model ? job->options.model : "",
+					 job->options.prompt ? job->options.prompt : "",
+					 job->options.translate, splits_channels(job));
+	snprintf(hash, 17, "%016llx",
+			 (unsigned long long) hash_bytes_extended((unsigned char *) text.data,
+													  text.len, 0));
+	pfree(text.data);
+}
+
+/*
+ * Tell what earlier attempts have saved, if that was for the same options.
+ * Whether it is of the same file is for the one who opens it to say.
+ */
+static void
+put_saved(Job *job, WireOpen *open)
+{
+	MemoryContext oldcontext;
+	WireStretch *done;
+	const char *slash;
+	char		hash[17];
+	ListCell   *lc;
+
+	if (job->saved == NIL || list_length(job->saved) > WIRE_MAX_SPANS)
+		return;
+	plan_options(job, hash);
+	slash = strrchr(job->saved_plan, '/');
+	if (slash == NULL || strcmp(slash + 1, hash) != 0)
+		return;
+	oldcontext = MemoryContextSwitchTo(job->context);
+	open->done_of = pnstrdup(job->saved_plan, slash - job->saved_plan);
+	done = palloc_array(WireStretch, list_length(job->saved));
+	foreach(lc, job->saved)
+		done[open->ndone++] = ((JobSaved *) lfirst(lc))->stretch;
+	open->done = (const char *) done;
+	MemoryContextSwitchTo(oldcontext);
+}
+
 /* Have the agent read the recording. */
 void
 job_open(Job *job)
@@ -306,6 +370,7 @@ job_open(Job *job)
 	open.max_source_bytes = (uint64) transcribe_max_file_size * 1024 * 1024;
 	open.max_seconds = transcribe_max_duration;
 	open.split_channels = splits_channels(job);
+	put_saved(job, &open);
 	open.require_sandbox = transcribe_sandbox == TRANSCRIBE_SANDBOX_REQUIRE;
 	wire_put_open(agent_output(), job->tag, &open);
 	job->media_running = true;
@@ -336,40 +401,31 @@ report_sandbox(uint32 layers)
 }
 
 /*
- * The recording was opened.  The plan is everything that its cutting depends
- * on: the file's identity, the options, and the program.
+ * The recording was opened.  What earlier attempts have saved is gone on with
+ * if it is of this very recording; else it has to be forgotten.
  */
 static void
 handle_source(Job *job, WireFrame *frame)
 {
-	StringInfoData plan;
+	char		identity[WIRE_IDENTITY_SIZE];
+	char		hash[17];
 
 	if (!wire_get_source(frame, &job->source))
 		return;
 	report_sandbox(job->source.sandbox);
 	job->source.container = MemoryContextStrdup(job->context, job->source.container);
 	job->source.codec = MemoryContextStrdup(job->context, job->source.codec);
+	wire_identity(&job->source, identity);
+	plan_options(job, hash);
+	snprintf(job->plan, sizeof(job->plan), "%s/%s", identity, hash);
 
-	initStringInfo(&plan);
-	appendStringInfo(&plan, "%d/" UINT64_FORMAT "/" INT64_FORMAT "/" UINT64_FORMAT "/" UINT64_FORMAT "/%s/%d/%d/%s/%s/%s/%d/%d",
-					 PLAN_VERSION, (uint64) job->source.size,
-					 (int64) job->source.mtime_ns, (uint64) job->source.device,
-					 (uint64) job->source.inode, job->server.audio_format,
-					 job->server.chunk_seconds, job->server.max_upload_bytes,
-					 job->options.language ? job->options.language : "",
-					 job->options.model ? job->options.model : "",
-					 job->options.prompt ? job->options.prompt : "",
-					 job->options.translate, splits_channels(job));
-	snprintf(job->plan, sizeof(job->plan), "%016llx",
-			 (unsigned long long) hash_bytes_extended((unsigned char *) plan.data,
-													  plan.len, 0));
-	pfree(plan.data);
-
-	/* A row whose progress never moved has no chunks of earlier attempts. */
-	if (job->row_progress > 0)
-		job->needs_begin = true;
-	else
-		job->begun = true;
+	if (!job->source.resumed)
+	{
+		job->starts_over = job->row_progress > 0;
+		job->saved = NIL;
+		job->language = NULL;
+	}
+	job->begun = !job->starts_over;
 }
 
 /* The chunk's audio is not needed any more. */
@@ -379,25 +435,6 @@ release_chunk(Job *job, JobChunk *chunk)
 	wire_begin(agent_output(), WIRE_RELEASE, job->tag);
 	wire_put_u32(agent_output(), chunk->chunk_no);
 	wire_end(agent_output());
-}
-
-/* Chunks that an earlier attempt saved need not be sent. */
-static void
-skip_saved_chunks(Job *job)
-{
-	ListCell   *lc;
-
-	foreach(lc, job->chunks)
-	{
-		JobChunk   *chunk = lfirst(lc);
-
-		if (chunk->state == CHUNK_READY &&
-			list_member_int(job->saved, chunk->chunk_no))
-		{
-			chunk->state = CHUNK_SAVED;
-			release_chunk(job, chunk);
-		}
-	}
 }
 
 /* A chunk is ready to be sent. */
@@ -422,8 +459,6 @@ handle_chunk(Job *job, WireFrame *frame)
 		for (uint32 i = 0; i < wire.nspans; i++)
 			chunk->spans[i] = wire_span(wire.spans, i);
 		job->chunks = lappend(job->chunks, chunk);
-		if (job->begun)
-			skip_saved_chunks(job);
 	}
 	MemoryContextSwitchTo(oldcontext);
 }
@@ -571,7 +606,8 @@ handle_advance(Job *job, WireFrame *frame)
 		uint64		total = wire_get_u64(frame);
 
 		if (!frame->bad && sent < total)
-			job_note(job, "sending chunk %u, %llu of %llu kB", chunk_no + 1,
+			job_note(job, "sending chunk %d, %llu of %llu kB",
+					 job_saved_number(job, chunk_no) + 1,
 					 (unsigned long long) sent / 1024,
 					 (unsigned long long) total / 1024);
 		else if (!frame->bad)
@@ -651,7 +687,7 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	limits_started(&job->server, now);
 	if (job->state == JOB_PREPROCESSING)
 		job_set_state(job, JOB_TRANSCRIBING);
-	job_note(job, "sending chunk %u", chunk->chunk_no + 1);
+	job_note(job, "sending chunk %d", job_saved_number(job, chunk->chunk_no) + 1);
 }
 
 /* Notice what should have come to an end by itself, and has not. */
@@ -708,7 +744,7 @@ job_wants_write(Job *job, int64 now)
 
 	if (job->state == JOB_ENDED || now < job->write_after)
 		return false;
-	if (job->state == JOB_ENDING || job->needs_begin || all_answered(job) ||
+	if (job->state == JOB_ENDING || job->starts_over || all_answered(job) ||
 		(job->state == JOB_TRANSCRIBING && !job->noted_transcribing))
 		return true;
 	foreach(lc, job->chunks)
@@ -746,8 +782,10 @@ job_write(Job *job)
 
 	job->write_lost = false;
 	job->write_status = NULL;
-	if (job->needs_begin)
-		job->saved = queue_begin(incarnation, job);
+	if (job->starts_over)
+		job->write_lost = !queue_start_over(incarnation, job);
+	if (job->write_lost)
+		return;
 	if (job->state == JOB_TRANSCRIBING && !job->noted_transcribing &&
 		!all_answered(job))
 	{
@@ -772,6 +810,7 @@ job_write(Job *job)
 	{
 		job->write_status = "completed";
 		job->write_lost = !queue_complete(incarnation, job,
+										  list_length(job->saved) +
 										  list_length(job->chunks));
 	}
 }
@@ -806,11 +845,10 @@ job_written(Job *job)
 		job_set_state(job, JOB_ENDED);
 		return;
 	}
-	if (job->needs_begin)
+	if (job->starts_over)
 	{
-		job->needs_begin = false;
+		job->starts_over = false;
 		job->begun = true;
-		skip_saved_chunks(job);
 	}
 	foreach(lc, job->chunks)
 	{

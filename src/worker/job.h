@@ -46,7 +46,7 @@ typedef enum ChunkState
 
 typedef struct JobChunk
 {
-	uint32		chunk_no;
+	uint32		chunk_no;		/* in this attempt, from 0 */
 	uint32		channel;		/* of the recording, or WIRE_MIXED */
 	ChunkState	state;
 	double		start;			/* source seconds it accounts for */
@@ -60,6 +60,13 @@ typedef struct JobChunk
 	int64		deadline;		/* of the request, on the worker's clock */
 	Response	response;		/* once answered */
 } JobChunk;
+
+/* What an earlier attempt has saved. */
+typedef struct JobSaved
+{
+	int			chunk_no;
+	WireStretch stretch;
+} JobSaved;
 
 /* The options a job was enqueued with, in UTF-8; NULL where not given. */
 typedef struct JobOptions
@@ -95,6 +102,8 @@ typedef struct Job
 	int			attempts;
 	int			max_attempts;
 	int			row_progress;
+	char	   *saved_plan;		/* that what is saved was made by, or NULL */
+	List	   *saved;			/* of JobSaved, by channel and time */
 
 	/* found when it was claimed */
 	Oid			owner_oid;
@@ -110,17 +119,16 @@ typedef struct Job
 	char		note[STATE_MESSAGE_SIZE];	/* what is being done, for people */
 	bool		media_running;
 	bool		media_ended;
-	bool		needs_begin;	/* ask which chunks are saved already */
-	bool		begun;			/* it is known */
+	bool		starts_over;	/* what is saved has to be forgotten first */
+	bool		begun;			/* answers may be saved */
 	bool		noted_transcribing; /* the row says so */
 	int64		last_frame;		/* when media was last heard of */
 	WireSource	source;			/* its strings live in context */
-	char		plan[17];		/* hash, in hexadecimal */
+	char		plan[WIRE_IDENTITY_SIZE + 17];	/* identity/hash */
 	double		decoded;		/* seconds read so far */
 	WireEnd		end;			/* once media_ended */
 	char	   *language;		/* as the first answer told it */
 	List	   *chunks;			/* of JobChunk, in order */
-	List	   *saved;			/* numbers of chunks saved by earlier attempts */
 	JobFailure *failure;		/* NULL in JOB_ENDING: it completes */
 
 	/* writing to the row */
@@ -148,6 +156,7 @@ extern bool job_wants_durable_write(Job *job);
 extern void job_write(Job *job);
 extern void job_written(Job *job);
 extern int	job_percent(Job *job);
+extern int	job_saved_number(Job *job, uint32 chunk_no);
 extern bool job_media_busy(Job *job);
 extern void job_note(Job *job, const char *fmt,...) pg_attribute_printf(2, 3);
 

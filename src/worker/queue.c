@@ -195,6 +195,69 @@ job_from_row(int row)
 	return job;
 }
 
+/* Add to its job what is saved of it, from a row. */
+static void
+add_saved(List *jobs, int row)
+{
+	bool		isnull;
+	int64		id = DatumGetInt64(column(row, 1, &isnull));
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+		MemoryContext oldcontext;
+		JobSaved   *saved;
+		Datum		value;
+
+		if (job->id != id)
+			continue;
+		oldcontext = MemoryContextSwitchTo(job->context);
+		saved = palloc0(sizeof(JobSaved));
+		saved->chunk_no = DatumGetInt32(column(row, 2, &isnull));
+		job->saved_plan = TextDatumGetCString(column(row, 3, &isnull));
+		value = column(row, 4, &isnull);
+		saved->stretch.channel = isnull ? WIRE_MIXED : (uint32) DatumGetInt32(value);
+		saved->stretch.start = DatumGetFloat8(column(row, 5, &isnull));
+		saved->stretch.end = DatumGetFloat8(column(row, 6, &isnull));
+		value = column(row, 7, &isnull);
+		if (!isnull && job->language == NULL)
+			job->language = TextDatumGetCString(value);
+		job->saved = lappend(job->saved, saved);
+		MemoryContextSwitchTo(oldcontext);
+		return;
+	}
+}
+
+/*
+ * Find what earlier attempts of the jobs have saved, if there were any: a row
+ * whose progress never moved has nothing.
+ */
+static void
+find_saved(List *jobs)
+{
+	static Statement statement = {
+		"SELECT job_id, chunk_no, plan, channel, start_s, end_s, language "
+		"FROM %1$s.transcribe_saved($1)",
+		1, {INT8ARRAYOID}
+	};
+	List	   *begun = NIL;
+	Datum		values[1];
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		if (((Job *) lfirst(lc))->row_progress > 0)
+			begun = lappend(begun, lfirst(lc));
+	}
+	if (begun == NIL)
+		return;
+	values[0] = job_ids(begun);
+	execute(&statement, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		add_saved(begun, i);
+}
+
 /*
  * Claim up to so many jobs.  The list is in the caller's context, not in
  * that of SPI; the jobs are freed by the caller if the transaction fails.
@@ -220,6 +283,7 @@ queue_claim(int64 incarnation, int room)
 		jobs = lappend(jobs, job);
 		MemoryContextSwitchTo(oldcontext);
 	}
+	find_saved(jobs);
 	return jobs;
 }
 
@@ -291,33 +355,18 @@ queue_give_back(int64 incarnation, List *jobs)
 	execute(&statement, values, NULL);
 }
 
-/* Which chunks of the job's plan are saved; a list in the job's context. */
-List *
-queue_begin(int64 incarnation, Job *job)
+/* Forget what earlier attempts have saved; false if the claim is lost. */
+bool
+queue_start_over(int64 incarnation, Job *job)
 {
 	static Statement statement = {
-		"SELECT chunk_no, language FROM %1$s.transcribe_begin($1, $2, $3)",
-		3, {INT8OID, INT8OID, TEXTOID}
+		"SELECT %1$s.transcribe_start_over($1, $2)",
+		2, {INT8OID, INT8OID}
 	};
-	Datum		values[3] = {Int64GetDatum(incarnation),
-	Int64GetDatum(job->id), CStringGetTextDatum(job->plan)};
-	MemoryContext oldcontext;
-	List	   *saved = NIL;
+	Datum		values[2] = {Int64GetDatum(incarnation), Int64GetDatum(job->id)};
 
 	execute(&statement, values, NULL);
-	oldcontext = MemoryContextSwitchTo(job->context);
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Datum		language;
-
-		saved = lappend_int(saved, DatumGetInt32(column(i, 1, &isnull)));
-		language = column(i, 2, &isnull);
-		if (!isnull && job->language == NULL)
-			job->language = TextDatumGetCString(language);
-	}
-	MemoryContextSwitchTo(oldcontext);
-	return saved;
+	return result_bool();
 }
 
 /* The first request of the job is under way; false if the claim is lost. */
@@ -417,7 +466,7 @@ queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 	}
 	values[0] = Int64GetDatum(incarnation);
 	values[1] = Int64GetDatum(job->id);
-	values[2] = Int32GetDatum(chunk->chunk_no);
+	values[2] = Int32GetDatum(job_saved_number(job, chunk->chunk_no));
 	values[3] = CStringGetTextDatum(job->plan);
 	values[4] = Float8GetDatum(chunk->start);
 	values[5] = Float8GetDatum(chunk->end);

@@ -29,7 +29,7 @@ extern TimestampTz queue_next_due(void);
 extern bool queue_has_prepared(void);
 extern List *queue_lost(int64 incarnation, List *jobs);
 extern void queue_give_back(int64 incarnation, List *jobs);
-extern List *queue_begin(int64 incarnation, Job *job);
+extern bool queue_start_over(int64 incarnation, Job *job);
 extern bool queue_transcribing(int64 incarnation, Job *job);
 extern bool queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 							 const char *segments);

@@ -55,11 +55,13 @@ test_open(void)
 {
 	WireBuffer	buf = {0};
 	WireFrame	frame;
+	WireStretch done[2] = {{0.5, 10, 0}, {20.25, 30, WIRE_MIXED}};
 	WireOpen	open = {
 		.path = "/srv/audio/caf\xc3\xa9 \"1\".m4a", .nroots = WIRE_MAX_ROOTS,
 		.format = "mp3", .chunk_seconds = 600.5,
 		.max_chunk_bytes = 24 << 20, .max_source_bytes = UINT64_MAX,
-		.max_seconds = 43200, .require_sandbox = 1,
+		.max_seconds = 43200, .require_sandbox = 1, .split_channels = 1,
+		.done_of = "1-2-3-4", .ndone = 2, .done = (const char *) done,
 	};
 	WireOpen	got;
 	bool		same = true;
@@ -78,8 +80,16 @@ test_open(void)
 	   got.max_chunk_bytes == open.max_chunk_bytes &&
 	   got.max_source_bytes == open.max_source_bytes &&
 	   got.max_seconds == open.max_seconds &&
-	   got.require_sandbox == 1 && was_last(&buf, &frame),
+	   got.require_sandbox == 1 && got.split_channels == 1 &&
+	   strcmp(got.done_of, "1-2-3-4") == 0 && was_last(&buf, &frame),
 	   "open comes through");
+	ok(got.ndone == 2 && wire_stretch(got.done, 0).start == 0.5 &&
+	   wire_stretch(got.done, 0).end == 10 &&
+	   wire_stretch(got.done, 0).channel == 0 &&
+	   wire_stretch(got.done, 1).start == 20.25 &&
+	   wire_stretch(got.done, 1).end == 30 &&
+	   wire_stretch(got.done, 1).channel == WIRE_MIXED,
+	   "what is done comes through");
 
 	open.nroots = WIRE_MAX_ROOTS;
 	wire_put_open(&buf, 1, &open);
