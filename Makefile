@@ -137,10 +137,11 @@ test/sandbox/attempt: $(srcdir)/test/sandbox/attempt.c $(MEDIA_PARTS) $(INCLUDED
 	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags $(MEDIA_LIBS)) $< $(MEDIA_PARTS) \
 		-o $@ $(shell pkg-config --libs $(MEDIA_LIBS)) -lm
 
-# Sources that are not to be listed, and libraries.
-test/fuzz/bin/fuzz_media: pure_sources = $(MEDIA_PARTS)
-test/fuzz/bin/fuzz_media: PURE_CFLAGS += $(shell pkg-config --cflags $(MEDIA_LIBS))
-test/fuzz/bin/fuzz_media: PURE_LIBS += $(shell pkg-config --libs $(MEDIA_LIBS))
+# What takes all of the media program, and its libraries.
+WHOLE_MEDIA = test/unit/bin/test_media_chunk test/fuzz/bin/fuzz_media
+$(WHOLE_MEDIA): pure_sources = $(MEDIA_PARTS)
+$(WHOLE_MEDIA): PURE_CFLAGS += $(shell pkg-config --cflags $(MEDIA_LIBS))
+$(WHOLE_MEDIA): PURE_LIBS += $(shell pkg-config --libs $(MEDIA_LIBS))
 
 # Every earlier finding, and then each target for a while.
 FUZZ_SECONDS ?= 20

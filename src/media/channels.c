@@ -29,6 +29,9 @@
  */
 #define COPY_RESIDUE	0.01
 
+/* In less than 5 ms any two sounds may look alike. */
+#define SHORTEST_MOMENT	(SILENCE_FRAME / 2)
+
 /* Of two copies the softer one goes; within 3 dB, the later one. */
 #define LOUDER			2.0
 
@@ -102,14 +105,22 @@ mute_moment(int16_t *const *pcm, int count, size_t at, size_t samples)
 /*
  * Mute the channels that are copies of others, moment by moment.  At least
  * one of those that are alike stays: a channel goes only for one that is
- * still there.
+ * still there.  The last moment takes what would be too short for another.
  */
 static void
 mute_copies(int16_t *const *pcm, int count, size_t samples)
 {
-	for (size_t at = 0; at < samples && count > 1; at += SILENCE_FRAME)
-		mute_moment(pcm, count, at, samples - at < SILENCE_FRAME ?
-					samples - at : SILENCE_FRAME);
+	size_t		at = 0;
+
+	while (count > 1 && samples - at >= SHORTEST_MOMENT)
+	{
+		size_t		n = samples - at;
+
+		if (n >= SILENCE_FRAME + SHORTEST_MOMENT)
+			n = SILENCE_FRAME;
+		mute_moment(pcm, count, at, n);
+		at += n;
+	}
 }
 
 /*

@@ -45,8 +45,8 @@
 /* Noise floor: the level that one frame in twenty stays below. */
 #define FLOOR_SHARE		0.05
 
-/* Loud: the level that is reached for 0.3 s in total, one short word. */
-#define LOUD_FRAMES		SECONDS(0.3)
+/* Loud: the level that is reached for 0.1 s in total, the vowel of one word. */
+#define LOUD_FRAMES		SECONDS(0.1)
 
 /* With less than this between floor and loud there is no telling them apart. */
 #define MIN_CONTRAST	12
@@ -235,7 +235,7 @@ silence_mark(const float *level, size_t frames, bool *speech)
 	if (total == 0)
 		return;
 
-	/* Of less than 1.2 s, the loudest quarter has to do. */
+	/* Of less than 0.4 s, the loudest quarter has to do. */
 	if (loudest > total / 4 + 1)
 		loudest = total / 4 + 1;
 	floor = level_of(count, total * FLOOR_SHARE);

@@ -74,6 +74,13 @@ test_open(void)
 	for (int i = 0; i < WIRE_MAX_ROOTS; i++)
 		same = same && strcmp(got.roots[i], open.roots[i]) == 0;
 	ok(same && got.nroots == open.nroots, "roots come through");
+	ok(got.ndone == 2 && wire_stretch(got.done, 0).start == 0.5 &&
+	   wire_stretch(got.done, 0).end == 10 &&
+	   wire_stretch(got.done, 0).channel == 0 &&
+	   wire_stretch(got.done, 1).start == 20.25 &&
+	   wire_stretch(got.done, 1).end == 30 &&
+	   wire_stretch(got.done, 1).channel == WIRE_MIXED,
+	   "what is done comes through");
 	ok(strcmp(got.path, open.path) == 0 &&
 	   strcmp(got.format, open.format) == 0 &&
 	   got.chunk_seconds == open.chunk_seconds &&
@@ -83,13 +90,6 @@ test_open(void)
 	   got.require_sandbox == 1 && got.split_channels == 1 &&
 	   strcmp(got.done_of, "1-2-3-4") == 0 && was_last(&buf, &frame),
 	   "open comes through");
-	ok(got.ndone == 2 && wire_stretch(got.done, 0).start == 0.5 &&
-	   wire_stretch(got.done, 0).end == 10 &&
-	   wire_stretch(got.done, 0).channel == 0 &&
-	   wire_stretch(got.done, 1).start == 20.25 &&
-	   wire_stretch(got.done, 1).end == 30 &&
-	   wire_stretch(got.done, 1).channel == WIRE_MIXED,
-	   "what is done comes through");
 
 	open.nroots = WIRE_MAX_ROOTS;
 	wire_put_open(&buf, 1, &open);
