@@ -3,6 +3,7 @@
 #   make && make install      the library and its two programs
 #   make unit                 unit tests, without a server (run with prove)
 #   make installcheck         all tests, on throwaway servers of their own
+#   make bench-media          speed and memory against other tools, by hand
 #   make format               PostgreSQL's style for lines that were changed
 
 EXTENSION = transcribe
@@ -50,7 +51,8 @@ INCLUDED = $(wildcard $(srcdir)/src/*.h $(srcdir)/src/*/*.h)
 
 MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccomp
 
-EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/sandbox/attempt
+EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
+	test/sandbox/attempt
 
 REGRESS = extension servers enqueue results rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
@@ -148,9 +150,20 @@ FUZZ_SECONDS ?= 20
 check-fuzz: fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(srcdir)/test/fuzz/run.sh
 
+# How the preparation compares with other tools.
+# Run by hand; BENCH_PARTS chooses some of the tables.
+BENCH_ROUNDS ?= 3
+bench-media: transcribe_media test/bench/bin/spare
+	$(srcdir)/test/bench/run.sh media --rounds $(BENCH_ROUNDS) $(BENCH_PARTS)
+
+test/bench/bin/spare: $(srcdir)/test/bench/spare.c $(srcdir)/src/wire/wire.c $(INCLUDED)
+	@mkdir -p test/bench/bin
+	$(CC) $(PROGRAM_CFLAGS) $< $(srcdir)/src/wire/wire.c -o $@
+
 # Only lines that were changed: the rest has been through pgindent's rules by
 # hand, of which clang-format knows most but not the alignment of names.
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz check-fuzz format install-programs uninstall-programs
+.PHONY: unit fuzz check-fuzz bench-media format install-programs \
+	uninstall-programs

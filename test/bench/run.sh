@@ -1,0 +1,39 @@
+#!/bin/bash
+# Run a benchmark, by hand: "make bench-media".
+#
+#   run.sh media [--rounds N] [PART...]
+#
+# The programs are those of the current directory, where make has built them.
+# Recordings and Python environments are kept in the cache (see
+# test/lib/common.sh).  What is measured depends on the machine, and on what
+# else it does meanwhile: look at the ratios.
+
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+. "$root/test/lib/common.sh"
+
+kind=${1:-}
+[ $# = 0 ] || shift
+
+if command -v dpkg-query > /dev/null
+then
+    absent=$(missing ffmpeg pocketsphinx-testdata python3-venv)
+    if [ -n "$absent" ]
+    then
+        echo "to be installed first:" $absent >&2
+        exit 1
+    fi
+fi
+
+case $kind in
+    media)
+        python=$("$root/test/whisper/venv.sh" "$cache/pydub" \
+            "$root/test/bench/requirements.txt")
+        "$python" "$root/test/bench/recordings.py" "$cache/bench"
+        exec "$python" "$root/test/bench/media.py" "$cache/bench" "$@"
+        ;;
+    *)
+        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+        exit 2
+        ;;
+esac
