@@ -4,6 +4,7 @@
 #   make unit                 unit tests, without a server (run with prove)
 #   make installcheck         all tests, on throwaway servers of their own
 #   make bench-media          speed and memory against other tools, by hand
+#   make bench-wer            what Whisper hears in what was prepared, by hand
 #   make format               PostgreSQL's style for lines that were changed
 
 EXTENSION = transcribe
@@ -150,11 +151,14 @@ FUZZ_SECONDS ?= 20
 check-fuzz: fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(srcdir)/test/fuzz/run.sh
 
-# How the preparation compares with other tools.
+# How the preparation compares with other tools, and what Whisper hears in it.
 # Run by hand; BENCH_PARTS chooses some of the tables.
 BENCH_ROUNDS ?= 3
 bench-media: transcribe_media test/bench/bin/spare
 	$(srcdir)/test/bench/run.sh media --rounds $(BENCH_ROUNDS) $(BENCH_PARTS)
+
+bench-wer: transcribe_media
+	$(srcdir)/test/bench/run.sh wer
 
 test/bench/bin/spare: $(srcdir)/test/bench/spare.c $(srcdir)/src/wire/wire.c $(INCLUDED)
 	@mkdir -p test/bench/bin
@@ -165,5 +169,5 @@ test/bench/bin/spare: $(srcdir)/test/bench/spare.c $(srcdir)/src/wire/wire.c $(I
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz check-fuzz bench-media format install-programs \
+.PHONY: unit fuzz check-fuzz bench-media bench-wer format install-programs \
 	uninstall-programs

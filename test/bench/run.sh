@@ -1,7 +1,8 @@
 #!/bin/bash
-# Run a benchmark, by hand: "make bench-media".
+# Run a benchmark, by hand: "make bench-media" or "make bench-wer".
 #
 #   run.sh media [--rounds N] [PART...]
+#   run.sh wer
 #
 # The programs are those of the current directory, where make has built them.
 # Recordings and Python environments are kept in the cache (see
@@ -31,6 +32,10 @@ case $kind in
             "$root/test/bench/requirements.txt")
         "$python" "$root/test/bench/recordings.py" "$cache/bench"
         exec "$python" "$root/test/bench/media.py" "$cache/bench" "$@"
+        ;;
+    wer)
+        python=$("$root/test/whisper/venv.sh" "$cache/whisper")
+        exec "$python" "$root/test/bench/heard.py" "$@"
         ;;
     *)
         sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
