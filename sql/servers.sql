@@ -5,7 +5,9 @@ CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
              audio_format 'flac', language 'en', prompt 'a talk', temperature '0.2',
              response_format 'json', chunk_seconds '60', max_upload_bytes '10MB',
              max_attempts '3', retry_interval '2s', retry_max_interval '1min',
-             link_local 'refuse', channels 'split');
+             link_local 'refuse', channels 'split', trim_silence 'off',
+             min_silence_duration '1500ms', speech_pad_before '0', speech_pad_after '1s',
+             silence_threshold '-45');
 CREATE USER MAPPING FOR PUBLIC SERVER whisper OPTIONS (api_key 'sk-not-a-key');
 
 -- what is not an option says what is
@@ -27,6 +29,11 @@ CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (max_attempts '0');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (chunk_seconds '4');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (audio_format 'mp4');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (channels 'left');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (trim_silence 'no');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (min_silence_duration '100ms');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (speech_pad_after '10s');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (silence_threshold 'loud');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (silence_threshold '-10');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (response_format 'verbose');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (temperature '2');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (model '');

@@ -33,9 +33,9 @@
 
 /*
  * What a CHUNK frame needs besides its audio: spans, of which there is one
- * for every 2 s at most (so that 4 hours have 7200, of 16 bytes), and text.
+ * for every 0.5 s at most (so that 4 hours have 28,800, of 16 bytes), and text.
  */
-#define CHUNK_OVERHEAD	(256 * 1024)
+#define CHUNK_OVERHEAD	(512 * 1024)
 
 /* The conversation: what was received, and of which job it is. */
 typedef struct Child

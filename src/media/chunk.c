@@ -24,7 +24,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "media/silence.h"
 
 /*
  * Chunks shorter than a second are no use to a model; those of more than
@@ -120,6 +119,10 @@ chunk_init(Chunker *chunker, const WireOpen *open, uint32_t channel,
 		   Finish *finish)
 {
 	memset(chunker, 0, sizeof(*chunker));
+	chunker->silence = silence_options(open->min_silence, open->pad_before,
+									   open->pad_after,
+									   open->silence_threshold,
+									   open->keep_silence);
 	chunker->channel = channel;
 	chunker->finish = finish;
 	chunker->limit = buffer_limit(open, finish->format);
@@ -263,7 +266,8 @@ cut(Chunker *chunker, bool last, MediaError *error)
 	size_t		nspans;
 	float	   *level = malloc(frames * sizeof(*level));
 	bool	   *speech = malloc(frames * sizeof(*speech));
-	SilenceSpan *spans = malloc(silence_max_spans(frames) * sizeof(*spans));
+	SilenceSpan *spans = malloc(silence_max_spans(&chunker->silence, frames) *
+								sizeof(*spans));
 	bool		ok = level != NULL && speech != NULL && spans != NULL;
 
 	if (!ok)
@@ -271,10 +275,10 @@ cut(Chunker *chunker, bool last, MediaError *error)
 	else
 	{
 		silence_measure(chunker->pcm, chunker->len, level);
-		silence_mark(level, frames, speech);
+		silence_mark(&chunker->silence, level, frames, speech);
 		if (!last)
 			length = silence_cut(level, speech, frames) * SILENCE_FRAME;
-		nspans = silence_spans(speech, length, spans);
+		nspans = silence_spans(&chunker->silence, speech, length, spans);
 		if (nspans > 0)
 			ok = emit(chunker, spans, nspans, length, error);
 		else

@@ -12,11 +12,13 @@
 #include <stdint.h>
 
 #include "media/finish.h"
+#include "media/silence.h"
 
 /* All positions are samples of the recording at MEDIA_RATE. */
 typedef struct Chunker
 {
 	Finish	   *finish;			/* where chunks go */
+	SilenceOptions silence;
 	uint32_t	channel;		/* that the samples are of, or WIRE_MIXED */
 	size_t		limit;			/* samples in a full buffer, */
 	size_t		first_limit;	/* until there is a first chunk */

@@ -25,6 +25,7 @@
 #include "media/open.h"
 #include "media/prepare.h"
 #include "media/sandbox.h"
+#include "media/silence.h"
 
 #define PROGRAM		"transcribe_media"
 
@@ -45,6 +46,13 @@ static const char help[] =
 	"                       is the most)\n"
 	"  --channels HOW       mix all channels (mix, the default), or cut each on its own\n"
 	"                       (split)\n"
+	"  --no-trim            keep silence\n"
+	"  --min-silence N      cut down silences longer than N seconds (default: 2)\n"
+	"  --pad-before N       keep N seconds before speech (default: 0.2)\n"
+	"  --pad-after N        keep N seconds after speech (default: 0.3)\n"
+	"  --silence-threshold N\n"
+	"                       what is below N dBFS (such as -50) is silence (default: follow\n"
+	"                       the noise floor)\n"
 	"  --chunk N            write chunk number N to OUT; needed if there are several\n"
 	"  --json               describe the recording and its chunks as JSON\n"
 	"  --help               show this help\n"
@@ -294,6 +302,11 @@ parse_options(Command *command, int argc, char **argv)
 		{"format", required_argument, NULL, 'f'},
 		{"chunk-seconds", required_argument, NULL, 's'},
 		{"channels", required_argument, NULL, 'm'},
+		{"no-trim", no_argument, NULL, 'n'},
+		{"min-silence", required_argument, NULL, 'l'},
+		{"pad-before", required_argument, NULL, 'b'},
+		{"pad-after", required_argument, NULL, 'a'},
+		{"silence-threshold", required_argument, NULL, 't'},
 		{"chunk", required_argument, NULL, 'c'},
 		{"json", no_argument, NULL, 'j'},
 		{"help", no_argument, NULL, 'h'},
@@ -321,6 +334,28 @@ parse_options(Command *command, int argc, char **argv)
 				command->open.split_channels = strcmp(optarg, "split") == 0;
 				if (!command->open.split_channels && strcmp(optarg, "mix") != 0)
 					return fail("--channels must be mix or split");
+				break;
+			case 'n':
+				command->open.keep_silence = true;
+				break;
+			case 'l':
+				if (!parse_number(optarg, &command->open.min_silence) ||
+					command->open.min_silence < SILENCE_LEAST_SECONDS)
+					return fail("--min-silence must be a number from 0.5 on");
+				break;
+			case 'b':
+				if (!parse_number(optarg, &command->open.pad_before))
+					return fail("--pad-before must be a number");
+				break;
+			case 'a':
+				if (!parse_number(optarg, &command->open.pad_after))
+					return fail("--pad-after must be a number");
+				break;
+			case 't':
+				if (optarg[0] != '-' || !parse_number(optarg + 1, &number) ||
+					-number < SILENCE_LEAST_LEVEL || -number > SILENCE_MOST_LEVEL)
+					return fail("--silence-threshold must be a number from -90 to -20");
+				command->open.silence_threshold = -number;
 				break;
 			case 'c':
 				if (!parse_number(optarg, &number))
@@ -353,7 +388,12 @@ int
 command_main(int argc, char **argv)
 {
 	Command		command = {
-		.open = {.chunk_seconds = DEFAULT_CHUNK_SECONDS},
+		.open = {
+			.chunk_seconds = DEFAULT_CHUNK_SECONDS,
+			.min_silence = SILENCE_MIN_SECONDS,
+			.pad_before = SILENCE_PAD_BEFORE,
+			.pad_after = SILENCE_PAD_AFTER
+		},
 		.out_fd = -1,
 		.only = -1
 	};

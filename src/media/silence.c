@@ -72,18 +72,49 @@
 /* A sound of up to 30 ms that stands alone is a click, not a syllable. */
 #define CLICK			SECONDS(0.03)
 
-/* Inner silence longer than this is cut down to the padding around speech. */
-#define LONG_SILENCE	SECONDS(2.0)
-
-/* Kept around speech: onsets are soft, and the ends of words fade. */
-#define PAD_BEFORE		SECONDS(0.2)
-#define PAD_AFTER		SECONDS(0.3)
-
 /* A cut is looked for in the last part of the buffer, of this share. */
 #define CUT_SHARE		0.2
 
 /* Where nothing is silent, the cut goes into the quietest 100 ms. */
 #define CUT_FRAMES		SECONDS(0.1)
+
+/* A number as close to what was asked for as the limits allow. */
+static double
+bounded(double value, double least, double most)
+{
+	return value > least ? value < most ? value : most : least;
+}
+
+/* The same for seconds, as whole frames. */
+static size_t
+bounded_frames(double seconds, double least, double most)
+{
+	return (size_t) lround(bounded(seconds, least, most) * SECONDS(1));
+}
+
+/*
+ * Options from lengths in seconds and a level in dBFS, or 0 for none.  They
+ * may come from anywhere; what is beyond the limits is brought to them, and a
+ * silence that is cut down is at least as long as what is kept of it.
+ */
+SilenceOptions
+silence_options(double min_seconds, double pad_before, double pad_after,
+				double threshold, bool keep)
+{
+	SilenceOptions options = {
+		.keep = keep,
+		.min_silence = bounded_frames(min_seconds, SILENCE_LEAST_SECONDS,
+									  SILENCE_MOST_SECONDS),
+		.pad_before = bounded_frames(pad_before, 0, SILENCE_MOST_PAD),
+		.pad_after = bounded_frames(pad_after, 0, SILENCE_MOST_PAD),
+		.threshold = threshold < 0 ?
+		bounded(threshold, SILENCE_LEAST_LEVEL, SILENCE_MOST_LEVEL) : 0
+	};
+
+	if (options.min_silence < options.pad_before + options.pad_after)
+		options.min_silence = options.pad_before + options.pad_after;
+	return options;
+}
 
 /* The level of each frame; level has room for silence_frames(samples). */
 void
@@ -157,7 +188,8 @@ run_end(const bool *speech, size_t start, size_t frames)
  * speaker near the microphone hides a quiet one far from it.
  */
 static void
-look_again(const float *level, size_t frames, int lowest, bool *speech)
+look_again(const SilenceOptions *options, const float *level, size_t frames,
+		   int lowest, bool *speech)
 {
 	size_t		end;
 
@@ -168,7 +200,7 @@ look_again(const float *level, size_t frames, int lowest, bool *speech)
 		int			threshold;
 
 		end = run_end(speech, start, frames);
-		if (speech[start] || end - start <= LONG_SILENCE)
+		if (speech[start] || end - start <= options->min_silence)
 			continue;
 		total = histogram(level + start, end - start, count);
 		if (total == 0)
@@ -216,12 +248,21 @@ join_and_drop(bool *speech, size_t frames)
 	}
 }
 
+/* Mark what reaches a level. */
+static void
+mark_from(const float *level, size_t frames, double threshold, bool *speech)
+{
+	for (size_t i = 0; i < frames; i++)
+		speech[i] = level[i] >= threshold;
+}
+
 /*
  * Mark the frames that may be speech, without padding.  Marks of the whole
  * buffer are needed at once: quiet has a meaning only beside loud.
  */
 void
-silence_mark(const float *level, size_t frames, bool *speech)
+silence_mark(const SilenceOptions *options, const float *level, size_t frames,
+			 bool *speech)
 {
 	size_t		count[1 - LOWEST_LEVEL];
 	size_t		total = histogram(level, frames, count);
@@ -231,6 +272,12 @@ silence_mark(const float *level, size_t frames, bool *speech)
 	int			lowest;
 	double		threshold;
 
+	if (options->threshold < 0)
+	{
+		mark_from(level, frames, options->threshold, speech);
+		join_and_drop(speech, frames);
+		return;
+	}
 	memset(speech, 0, frames * sizeof(*speech));
 	if (total == 0)
 		return;
@@ -252,9 +299,8 @@ silence_mark(const float *level, size_t frames, bool *speech)
 	if (threshold > NEVER_SILENT)
 		threshold = NEVER_SILENT;
 
-	for (size_t i = 0; i < frames; i++)
-		speech[i] = level[i] >= threshold;
-	look_again(level, frames, lowest, speech);
+	mark_from(level, frames, threshold, speech);
+	look_again(options, level, frames, lowest, speech);
 	join_and_drop(speech, frames);
 }
 
@@ -301,19 +347,21 @@ silence_cut(const float *level, const bool *speech, size_t frames)
 
 /* How many spans so many frames can give: a long silence lies between two. */
 size_t
-silence_max_spans(size_t frames)
+silence_max_spans(const SilenceOptions *options, size_t frames)
 {
-	return frames / LONG_SILENCE + 1;
+	return frames / options->min_silence + 1;
 }
 
 /*
  * Which stretches of the samples are kept: speech and its padding, inner
  * silences that are short.  Silence at either end goes whatever its length,
  * so that one long silence that was cut in two is not kept as two short
- * ones.  Returns how many spans there are; none if nothing is speech.
+ * ones.  Returns how many spans there are; none if nothing is speech.  Where
+ * silence is to be kept it is one.
  */
 size_t
-silence_spans(const bool *speech, size_t samples, SilenceSpan *spans)
+silence_spans(const SilenceOptions *options, const bool *speech,
+			  size_t samples, SilenceSpan *spans)
 {
 	size_t		frames = silence_frames(samples);
 	size_t		nspans = 0;
@@ -328,11 +376,17 @@ silence_spans(const bool *speech, size_t samples, SilenceSpan *spans)
 		end = run_end(speech, start, frames);
 		if (!speech[start])
 			continue;
-		first = start > PAD_BEFORE ? start - PAD_BEFORE : 0;
-		after = (end + PAD_AFTER) * SILENCE_FRAME;
+		if (options->keep)
+		{
+			spans[0].start = 0;
+			spans[0].length = samples;
+			return 1;
+		}
+		first = start > options->pad_before ? start - options->pad_before : 0;
+		after = (end + options->pad_after) * SILENCE_FRAME;
 		if (after > samples)
 			after = samples;
-		if (nspans == 0 || start - previous > LONG_SILENCE)
+		if (nspans == 0 || start - previous > options->min_silence)
 			spans[nspans++].start = first * SILENCE_FRAME;
 		spans[nspans - 1].length = after - spans[nspans - 1].start;
 		previous = end;

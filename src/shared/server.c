@@ -35,6 +35,7 @@ typedef enum OptionKind
 	OPTION_CHOICE,				/* one of the words in choices */
 	OPTION_SWITCH,				/* one of two words: true for the second */
 	OPTION_TEMPERATURE,			/* a number from 0 to 1 */
+	OPTION_LEVEL,				/* dBFS from min to max, or "auto" for 0 */
 	OPTION_INTEGER,				/* from min to max */
 	OPTION_TIME,				/* milliseconds from min to max, with a unit */
 	OPTION_BYTES,				/* bytes from min to max, with a unit */
@@ -74,6 +75,16 @@ static const Option options_table[] = {
 	"mp3", 0, 0, "mp3, flac, opus, wav"},
 	{"channels", ForeignServerRelationId, OPTION_SWITCH, FIELD(split_channels),
 	"mix", 0, 0, "mix, split"},
+	{"trim_silence", ForeignServerRelationId, OPTION_SWITCH, FIELD(keep_silence),
+	"on", 0, 0, "on, off"},
+	{"min_silence_duration", ForeignServerRelationId, OPTION_TIME, FIELD(min_silence),
+	"2s", 500, 600 * 1000},
+	{"speech_pad_before", ForeignServerRelationId, OPTION_TIME, FIELD(pad_before),
+	"200ms", 0, 5 * 1000},
+	{"speech_pad_after", ForeignServerRelationId, OPTION_TIME, FIELD(pad_after),
+	"300ms", 0, 5 * 1000},
+	{"silence_threshold", ForeignServerRelationId, OPTION_LEVEL, FIELD(silence_threshold),
+	"auto", -90, -20},
 	{"chunk_seconds", ForeignServerRelationId, OPTION_INTEGER, FIELD(chunk_seconds),
 	"600", 5, 3600},
 	{"max_upload_bytes", ForeignServerRelationId, OPTION_BYTES, FIELD(max_upload_bytes),
@@ -169,9 +180,13 @@ parse_number(const Option *option, const char *value)
 	const char *hint = NULL;
 	int			result;
 
+	if (option->kind == OPTION_LEVEL && strcmp(value, "auto") == 0)
+		return 0;
 	if (!parse_int(value, &result, flags, &hint))
 		report_value(option, hint != NULL ? hint :
 					 option->kind == OPTION_INTEGER ? "It must be an integer." :
+					 option->kind == OPTION_LEVEL ?
+					 "It must be \"auto\" or a level in dBFS such as -50." :
 					 option->kind == OPTION_TIME ?
 					 "It must be a time such as 500ms, 10s or 5min." :
 					 "It must be a size such as 24MB.");
@@ -179,7 +194,8 @@ parse_number(const Option *option, const char *value)
 		report_value(option, psprintf("It must be from %d to %d%s.",
 									  option->min, option->max,
 									  option->kind == OPTION_TIME ? " milliseconds" :
-									  option->kind == OPTION_BYTES ? " bytes" : ""));
+									  option->kind == OPTION_BYTES ? " bytes" :
+									  option->kind == OPTION_LEVEL ? " dBFS, or \"auto\"" : ""));
 	return result;
 }
 
@@ -212,6 +228,7 @@ check_value(const Option *option, const char *value)
 		case OPTION_INTEGER:
 		case OPTION_TIME:
 		case OPTION_BYTES:
+		case OPTION_LEVEL:
 			(void) parse_number(option, value);
 			break;
 		case OPTION_SECRET:
@@ -297,6 +314,7 @@ store_value(TranscribeServer *server, const Option *option, const char *value)
 		case OPTION_INTEGER:
 		case OPTION_TIME:
 		case OPTION_BYTES:
+		case OPTION_LEVEL:
 			*(int *) field = parse_number(option, value);
 			break;
 		case OPTION_SWITCH:

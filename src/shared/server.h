@@ -24,6 +24,11 @@ typedef struct TranscribeServer
 	char	   *response_format;
 	char	   *audio_format;
 	bool		split_channels; /* each is transcribed on its own */
+	bool		keep_silence;	/* it is sent with the rest */
+	int			min_silence;	/* longer ones are cut down, */
+	int			pad_before;		/* to so much before speech, */
+	int			pad_after;		/* and after it */
+	int			silence_threshold;	/* dBFS; 0: by the noise floor */
 	int			chunk_seconds;
 	int			max_upload_bytes;
 	int			request_interval;

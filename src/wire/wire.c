@@ -366,6 +366,11 @@ wire_put_open(WireBuffer *buf, uint64_t job, const WireOpen *open)
 	wire_put_u64(buf, open->max_source_bytes);
 	wire_put_f64(buf, open->max_seconds);
 	wire_put_u32(buf, open->require_sandbox);
+	wire_put_u32(buf, open->keep_silence);
+	wire_put_f64(buf, open->min_silence);
+	wire_put_f64(buf, open->pad_before);
+	wire_put_f64(buf, open->pad_after);
+	wire_put_f64(buf, open->silence_threshold);
 	wire_put_u32(buf, open->split_channels);
 	wire_put_str(buf, open->done_of);
 	wire_put_u32(buf, open->ndone);
@@ -389,6 +394,11 @@ wire_get_open(WireFrame *frame, WireOpen *open)
 	open->max_source_bytes = wire_get_u64(frame);
 	open->max_seconds = wire_get_f64(frame);
 	open->require_sandbox = wire_get_u32(frame);
+	open->keep_silence = wire_get_u32(frame);
+	open->min_silence = wire_get_f64(frame);
+	open->pad_before = wire_get_f64(frame);
+	open->pad_after = wire_get_f64(frame);
+	open->silence_threshold = wire_get_f64(frame);
 	open->split_channels = wire_get_u32(frame);
 	open->done_of = wire_get_str(frame);
 	open->ndone = get_count(frame, WIRE_MAX_SPANS);

@@ -136,6 +136,11 @@ typedef struct WireOpen
 	uint64_t	max_source_bytes;	/* largest file; 0: no limit */
 	double		max_seconds;	/* longest recording, as decoded; 0: no limit */
 	uint32_t	require_sandbox;	/* 1: without all its layers, do not read */
+	uint32_t	keep_silence;	/* 1: send all of what is not silent throughout */
+	double		min_silence;	/* seconds: longer ones are cut down, */
+	double		pad_before;		/* to so much before speech, */
+	double		pad_after;		/* and after it */
+	double		silence_threshold;	/* dBFS; 0: by the noise floor */
 	uint32_t	split_channels; /* 1: a stream for each channel, not mixed */
 	const char *done_of;		/* wire_identity() of what is done in part */
 	uint32_t	ndone;			/* stretches that are, by time on each channel */

@@ -369,6 +369,11 @@ job_open(Job *job)
 	open.max_chunk_bytes = job->server.max_upload_bytes;
 	open.max_source_bytes = (uint64) transcribe_max_file_size * 1024 * 1024;
 	open.max_seconds = transcribe_max_duration;
+	open.keep_silence = job->server.keep_silence;
+	open.min_silence = job->server.min_silence / 1000.0;
+	open.pad_before = job->server.pad_before / 1000.0;
+	open.pad_after = job->server.pad_after / 1000.0;
+	open.silence_threshold = job->server.silence_threshold;
 	open.split_channels = splits_channels(job);
 	put_saved(job, &open);
 	open.require_sandbox = transcribe_sandbox == TRANSCRIBE_SANDBOX_REQUIRE;

@@ -28,6 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "media/silence.h"
+#include "media/silence.h"
 #include "wire/wire.h"
 
 /* The server option max_upload_bytes, as it is by default: 24 MB. */
@@ -226,6 +228,9 @@ main(int argc, char **argv)
 	open.path = argv[2];
 	open.format = argv[3];
 	open.chunk_seconds = atof(argv[4]);
+	open.min_silence = SILENCE_MIN_SECONDS;
+	open.pad_before = SILENCE_PAD_BEFORE;
+	open.pad_after = SILENCE_PAD_AFTER;
 
 	fd = start(argv[1], &pid);
 	greet(fd, &in);

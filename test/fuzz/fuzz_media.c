@@ -209,6 +209,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(error != NULL);
 	choose(size > 0 ? data[size - 1] : 0, &open);
 	open.split_channels = size > 1 ? data[size - 2] & 1 : 0;
+	open.keep_silence = size > 1 ? data[size - 2] >> 1 & 1 : 0;
+	open.silence_threshold = size > 1 && (data[size - 2] & 4) ? -50 : 0;
+	open.min_silence = size > 1 && (data[size - 2] & 8) ? 0.5 : 2;
+	open.pad_before = size > 1 && (data[size - 2] & 16) ? 1 : 0.2;
+	open.pad_after = 0.3;
 	fd = make_file(data, size);
 	check(fstat(fd, &status) == 0);
 	if (prepare_recording(fd, &status, &open, 0, &sink, &prepared, error))

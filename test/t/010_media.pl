@@ -97,6 +97,28 @@ is($node->safe_psql('postgres',
 		"SELECT count(*) FROM transcribe_segments WHERE session_id = 'inside' AND start_s > 10 AND start_s < 25"),
 	'0', 'nothing begins in the silence');
 
+# What counts as silence, and what is kept of it, is the server's to say.
+create_server($node, 'whole', $faulty->url, trim_silence => 'off');
+create_server($node, 'tight', $faulty->url, min_silence_duration => '1s',
+	speech_pad_before => '0', speech_pad_after => '50ms');
+create_server($node, 'deaf', $faulty->url, silence_threshold => '-20');
+foreach my $server (qw(whole tight deaf))
+{
+	$node->safe_psql('postgres',
+		"SELECT transcribe_enqueue('$server', '$audio/silence-around.wav', '$server')");
+	wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = '$server'", 'completed');
+}
+is(job('whole', 'trimmed_s'), '0', 'trim_silence off sends all');
+cmp_ok(job('tight', 'speech_s'), '<', $speech - 0.3, 'smaller paddings send less');
+cmp_ok(job('deaf', 'speech_s'), '<', job('tight', 'speech_s'), 'a higher threshold less still');
+my ($loud) = run_command([ 'transcribe_media', "$audio/silence-inside.wav", '--json',
+		'--silence-threshold', '-40', '--min-silence', '0.5', '--pad-before', '0.1', '--pad-after', '0.1' ]);
+my ($usual) = run_command([ 'transcribe_media', "$audio/silence-inside.wav", '--json' ]);
+my ($all) = run_command([ 'transcribe_media', "$audio/silence-inside.wav", '--json', '--no-trim' ]);
+$_ = JSON::PP::decode_json($_) foreach $loud, $usual, $all;
+is($all->{kept}, $all->{duration}, 'transcribe_media keeps all if told to');
+cmp_ok($loud->{kept}, '<', $usual->{kept} - 0.5, 'and takes the same options');
+
 # Silent all through.
 enqueue('silent', "$audio/silent.wav");
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'silent'", 'completed',

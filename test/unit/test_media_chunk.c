@@ -281,6 +281,11 @@ play_round(void)
 	memset(&options, 0, sizeof(options));
 	options.split_channels = next_random(2);
 	streams = options.split_channels ? 1 + (int) next_random(STREAMS) : 1;
+	options.keep_silence = next_random(8) == 0;
+	options.min_silence = next_random(5000) / 1000.0;
+	options.pad_before = next_random(2000) / 1000.0;
+	options.pad_after = next_random(2000) / 1000.0;
+	options.silence_threshold = next_random(3) == 0 ? -45 : 0;
 	options.chunk_seconds = 1 + next_random(30000) / 1000.0;
 	for (int i = 0; i < streams; i++)
 		make_stream(i);

@@ -25,6 +25,7 @@ static float level[MAX_FRAMES];
 static bool speech[MAX_FRAMES];
 static SilenceSpan spans[MAX_FRAMES];
 static size_t nspans;
+static SilenceOptions options;
 
 /* A small generator of our own, so that every run sees the same numbers. */
 static uint32_t seed = 1;
@@ -67,8 +68,8 @@ find(void)
 	size_t		frames = silence_frames(samples);
 
 	silence_measure(pcm, samples, level);
-	silence_mark(level, frames, speech);
-	nspans = silence_spans(speech, samples, spans);
+	silence_mark(&options, level, frames, speech);
+	nspans = silence_spans(&options, speech, samples, spans);
 }
 
 /* The i-th span begins and ends there, give or take 30 ms. */
@@ -262,7 +263,7 @@ holds_for_random(bool *covers)
 	samples -= next_random() % SILENCE_FRAME;
 	find();
 	frames = silence_frames(samples);
-	ordered = nspans <= silence_max_spans(frames);
+	ordered = nspans <= silence_max_spans(&options, frames);
 	for (size_t i = 0; i < nspans; i++)
 	{
 		ordered = ordered && spans[i].length > 0 &&
@@ -331,6 +332,11 @@ test_random(void)
 	{
 		bool		covers;
 
+		/* Half of them as they are by default. */
+		if (i >= 100)
+			options = silence_options(next_random() % 4000 / 1000.0,
+									  next_random() % 2000 / 1000.0,
+									  next_random() % 2000 / 1000.0, 0, false);
 		all_ordered = holds_for_random(&covers) && all_ordered;
 		all_covered = covers && all_covered;
 		all_mapped = maps_back() && all_mapped;
@@ -340,9 +346,67 @@ test_random(void)
 	ok(all_mapped, "every sample of a chunk is found again in its source");
 }
 
+/* Whether two seconds of a level between silences are kept, and how long. */
+static double
+kept_of(double db)
+{
+	size_t		kept = 0;
+
+	samples = 0;
+	add_noise(3, -80);
+	add_speech(2, db);
+	add_noise(1.5, -80);
+	add_speech(2, db);
+	add_noise(3, -80);
+	find();
+	for (size_t i = 0; i < nspans; i++)
+		kept += spans[i].length;
+	return (double) kept / RATE;
+}
+
+static void
+test_options(void)
+{
+	SilenceOptions defaults = options;
+
+	ok(fabs(kept_of(-30) - 6) < 0.3 && nspans == 1,
+	   "a pause shorter than min_silence stays");
+	options.min_silence = 100;
+	ok(fabs(kept_of(-30) - 5) < 0.3 && nspans == 2, "a longer one is cut down");
+	options.pad_before = options.pad_after = 10;
+	ok(fabs(kept_of(-30) - 4.4) < 0.3, "to the paddings");
+
+	options = defaults;
+	options.threshold = -50;
+	ok(kept_of(-60) == 0, "what is below a given threshold is silence");
+	ok(kept_of(-40) > 4, "what is above it is not");
+	options.threshold = 0;
+	ok(kept_of(-60) > 4, "without one, quiet speech is speech");
+
+	options.keep = true;
+	ok(fabs(kept_of(-30) - 11.5) < 1e-9 && nspans == 1, "all is kept if that is asked for");
+	samples = 0;
+	add_noise(3, -90);
+	find();
+	ok(nspans == 0, "but for what is silent throughout");
+
+	options = silence_options(NAN, -1, INFINITY, NAN, false);
+	ok(options.min_silence == 500 && options.pad_before == 0 &&
+	   options.pad_after == 500 && options.threshold == 0,
+	   "numbers that are none are harmless");
+	options = silence_options(0.5, 0.29, 0.31, -1, false);
+	ok(options.min_silence == 60 && options.pad_before == 29 &&
+	   options.pad_after == 31 && options.threshold == SILENCE_MOST_LEVEL,
+	   "a silence is never shorter than what is kept of it");
+	options = defaults;
+}
+
 int
 main(void)
 {
+	options = silence_options(SILENCE_MIN_SECONDS, SILENCE_PAD_BEFORE,
+							  SILENCE_PAD_AFTER, 0, false);
+	test_options();
 	test_ends();
 	test_inner();
 	test_levels();

@@ -61,6 +61,8 @@ test_open(void)
 		.format = "mp3", .chunk_seconds = 600.5,
 		.max_chunk_bytes = 24 << 20, .max_source_bytes = UINT64_MAX,
 		.max_seconds = 43200, .require_sandbox = 1, .split_channels = 1,
+		.keep_silence = 1, .min_silence = 0.5, .pad_before = 0.25,
+		.pad_after = 0.125, .silence_threshold = -50,
 		.done_of = "1-2-3-4", .ndone = 2, .done = (const char *) done,
 	};
 	WireOpen	got;
@@ -87,6 +89,9 @@ test_open(void)
 	   got.max_chunk_bytes == open.max_chunk_bytes &&
 	   got.max_source_bytes == open.max_source_bytes &&
 	   got.max_seconds == open.max_seconds &&
+	   got.keep_silence == 1 && got.min_silence == 0.5 &&
+	   got.pad_before == 0.25 && got.pad_after == 0.125 &&
+	   got.silence_threshold == -50 &&
 	   got.require_sandbox == 1 && got.split_channels == 1 &&
 	   strcmp(got.done_of, "1-2-3-4") == 0 && was_last(&buf, &frame),
 	   "open comes through");
