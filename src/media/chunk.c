@@ -40,7 +40,7 @@
  * share of the others, so that its text stands in the table soon; but not
  * less than the half minute that Whisper looks at in one go.
  */
-#define FIRST_SHARE		4
+#define FIRST_SHARE		6
 #define FIRST_SAMPLES	(30 * MEDIA_RATE)
 
 /* Times beyond this are no times; it is more than 30 years. */

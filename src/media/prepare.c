@@ -45,7 +45,7 @@
 #define SECONDS_PER_CPU		20
 
 /* Buffers of this size are large. */
-#define LARGE_BUFFER		(1 << 20)
+#define LARGE_BUFFER		(1 << 17)
 
 /*
  * A recording may be so much shorter than its container promised, in part
