@@ -9,6 +9,7 @@
  *	  open.c	  finds the file and makes sure that it may be read
  *	  sandbox.c	  gives up every right that decoding does not need
  *	  source.c	  the container: which stream, which clock
+ *	  extent.c	  whether all of the file is there
  *	  decode.c	  packets to samples, at the time a player shows them
  *	  channels.c  samples to streams: all mixed, or each channel apart
  *	  chunk.c	  a stream to chunks, by silence.c

@@ -154,6 +154,9 @@ judge(const Source *source, const Decoded *decoded, Prepared *prepared)
 		snprintf(prepared->detail, sizeof(prepared->detail),
 				 "the recording ends at %.1f s, of %.1f s that its container announces",
 				 prepared->end.duration, promise);
+	else if (source->extent.torn)
+		snprintf(prepared->detail, sizeof(prepared->detail),
+				 "the file was cut off after %.1f s", prepared->end.duration);
 	else if (decoded->errors > 0)
 		snprintf(prepared->detail, sizeof(prepared->detail),
 				 "%llu packets could not be decoded",

@@ -20,7 +20,6 @@
 
 #include <libavutil/avstring.h>
 #include <libavutil/bprint.h>
-#include <libavutil/intreadwrite.h>
 
 /* One read; large enough that system calls do not show in a profile. */
 #define READ_SIZE		65536
@@ -33,9 +32,6 @@
 #define PROBE_SIZE		(5 * 1024 * 1024)
 #define ANALYZE_SECONDS	5
 #define MAX_STREAMS		100
-
-/* RIFF sizes from here on are what programs write that cannot know it. */
-#define RIFF_UNKNOWN	0x7fff0000
 
 /* What people record with, and what archives hold. */
 static const char demuxers[] =
@@ -273,26 +269,6 @@ open_decoder(Source *source, MediaError *error)
 }
 
 /*
- * The size that a RIFF file (WAV or AVI) announces in its header, or -1.
- * FFmpeg takes the length of a WAV file from the size that it has, so that
- * one of which the rest is missing would look whole.  Writers to a pipe put
- * nothing or the largest numbers there are.
- */
-static int64_t
-riff_size(int fd)
-{
-	uint8_t		head[8];
-	uint32_t	size;
-
-	if (pread(fd, head, sizeof(head), 0) != (ssize_t) sizeof(head) ||
-		memcmp(head, "RIFF", 4) != 0)
-		return -1;
-	size = AV_RL32(head + 4);
-	return size == 0 || size >= RIFF_UNKNOWN ? -1 :
-		(int64_t) size + (int64_t) sizeof(head);
-}
-
-/*
  * Find the audio in the file.  source_close() is due in either case; the
  * descriptor remains the caller's.
  */
@@ -303,7 +279,7 @@ source_open(Source *source, int fd, const struct stat *status,
 	memset(source, 0, sizeof(*source));
 	source->fd = fd;
 	source->size = status->st_size;
-	source->announced = riff_size(fd);
+	source->extent = extent_of(fd, source->size);
 	return open_container(source, error) && choose_stream(source, error) &&
 		open_decoder(source, error);
 }
@@ -342,8 +318,9 @@ source_promise(const Source *source, double decoded)
 	const AVFormatContext *container = source->container;
 	const AVStream *stream = source->stream;
 
-	if (source->announced > source->size)
-		return decoded * (double) source->announced / (double) source->size;
+	if (source->extent.announced > source->size)
+		return decoded * (double) source->extent.announced /
+			(double) source->size;
 	if (container->duration_estimation_method == AVFMT_DURATION_FROM_BITRATE)
 		return -1;
 	if (stream->duration != AV_NOPTS_VALUE)

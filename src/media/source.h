@@ -13,13 +13,14 @@
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
 
+#include "media/extent.h"
 #include "media/media.h"
 
 typedef struct Source
 {
 	int			fd;				/* the recording; the caller's */
 	int64_t		size;
-	int64_t		announced;		/* size by its own header; -1: says none */
+	Extent		extent;			/* as the file itself tells */
 	int			io_errno;		/* of the first read that failed, or 0 */
 	AVIOContext *io;
 	AVFormatContext *container;
