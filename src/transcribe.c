@@ -39,6 +39,7 @@ int			transcribe_idle_timeout;
 int			transcribe_naptime;
 int			transcribe_max_file_size;
 int			transcribe_max_duration;
+int			transcribe_media_timeout;
 int			transcribe_max_response;
 int			transcribe_synchronous_commit;
 int			transcribe_notify;
@@ -156,6 +157,11 @@ define_settings(void)
 							"Longest recording that is read, as decoded.",
 							"What the file's header claims does not count. 0 means no limit.",
 							&transcribe_max_duration, 12 * 3600, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("transcribe.media_timeout",
+							"Longest time that reading a recording may take.",
+							"Time in which it waits for its chunks to be sent does not count. 0 means no limit.",
+							&transcribe_media_timeout, 4 * 3600, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("transcribe.max_response",
 							"Largest answer that is taken from a server.",

@@ -32,6 +32,7 @@ extern int	transcribe_idle_timeout;	/* seconds */
 extern int	transcribe_naptime;		/* seconds */
 extern int	transcribe_max_file_size;	/* megabytes */
 extern int	transcribe_max_duration;	/* seconds */
+extern int	transcribe_media_timeout;	/* seconds */
 extern int	transcribe_max_response;	/* kilobytes */
 extern int	transcribe_synchronous_commit;	/* a SyncCommitLevel */
 extern int	transcribe_sandbox;		/* a TranscribeSandbox */

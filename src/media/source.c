@@ -33,6 +33,9 @@
 #define ANALYZE_SECONDS	5
 #define MAX_STREAMS		100
 
+/* We never seek: what FFmpeg notes down for that, an hour of MP3 a megabyte. */
+#define INDEX_SIZE		4096
+
 /* What people record with, and what archives hold. */
 static const char demuxers[] =
 	"wav,w64,aiff,au,caf,voc,sox,ircam,nistsphere,avr,paf,pvf,"
@@ -153,6 +156,7 @@ alloc_container(Source *source)
 	container->flags |= AVFMT_FLAG_CUSTOM_IO;
 	container->io_open = refuse_open;
 	container->probesize = PROBE_SIZE;
+	container->max_index_size = INDEX_SIZE;
 	container->max_analyze_duration = ANALYZE_SECONDS * (int64_t) AV_TIME_BASE;
 	container->max_streams = MAX_STREAMS;
 	container->format_whitelist = av_strdup(demuxers);

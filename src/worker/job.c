@@ -379,7 +379,7 @@ job_open(Job *job)
 	open.require_sandbox = transcribe_sandbox == TRANSCRIBE_SANDBOX_REQUIRE;
 	wire_put_open(agent_output(), job->tag, &open);
 	job->media_running = true;
-	job->last_frame = worker_clock();
+	job->last_frame = job->last_check = worker_clock();
 	job_set_state(job, JOB_PREPROCESSING);
 	job_note(job, "reading the recording");
 }
@@ -704,6 +704,17 @@ job_check_deadlines(Job *job)
 
 	if (job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING)
 		return;
+	if (job_media_busy(job))
+		job->media_time += now - job->last_check;
+	job->last_check = now;
+	if (transcribe_media_timeout > 0 &&
+		job->media_time / 1000 >= transcribe_media_timeout)
+	{
+		job_fail(job, "media_timeout", true, true, -1,
+				 "reading the recording took longer than %d s",
+				 transcribe_media_timeout);
+		return;
+	}
 	if (job_media_busy(job) && job_ready_chunk(job) == NULL &&
 		now - job->last_frame > MEDIA_SILENCE_MS)
 	{

@@ -123,6 +123,8 @@ typedef struct Job
 	bool		begun;			/* answers may be saved */
 	bool		noted_transcribing; /* the row says so */
 	int64		last_frame;		/* when media was last heard of */
+	int64		last_check;		/* when it was last looked at, */
+	int64		media_time;		/* and how long it was busy until then, in ms */
 	WireSource	source;			/* its strings live in context */
 	char		plan[WIRE_IDENTITY_SIZE + 17];	/* identity/hash */
 	double		decoded;		/* seconds read so far */

@@ -262,6 +262,15 @@ cmp_ok($ends[0], '<=', 30, 'the first chunk of a long recording is short');
 cmp_ok($ends[1] - $ends[0], '>', 40, 'the next one is not');
 
 # Limits.
+my $night = PostgreSQL::Test::Utils::tempdir() . '/night.flac';
+system_or_bail('ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'anullsrc=r=16000:cl=mono', '-t', '40000', $night);
+$node->append_conf('postgresql.conf', "transcribe.media_timeout = 1");
+$node->reload;
+enqueue('night', $night);
+wait_for($node, "SELECT error_code FROM transcribe_jobs WHERE session_id = 'night'", 'media_timeout',
+	'a recording that takes too long to read fails');
+is(job('night', 'error'), 'reading the recording took longer than 1 s', 'and says so');
+$node->append_conf('postgresql.conf', "transcribe.media_timeout = 0");
 $node->append_conf('postgresql.conf', "transcribe.max_duration = 5");
 $node->reload;
 enqueue('too long', "$audio/austen-0870.wav");
