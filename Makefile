@@ -145,6 +145,7 @@ WHOLE_MEDIA = test/unit/bin/test_media_chunk test/fuzz/bin/fuzz_media
 $(WHOLE_MEDIA): pure_sources = $(MEDIA_PARTS)
 $(WHOLE_MEDIA): PURE_CFLAGS += $(shell pkg-config --cflags $(MEDIA_LIBS))
 $(WHOLE_MEDIA): PURE_LIBS += $(shell pkg-config --libs $(MEDIA_LIBS))
+test/unit/bin/test_media_loudness: PURE_LIBS += $(shell pkg-config --libs libebur128)
 
 # Every earlier finding, and then each target for a while.
 FUZZ_SECONDS ?= 20

@@ -4,8 +4,8 @@
  *	  How loud a chunk is, and bringing it to one level.
  *
  * Runs in transcribe_media, on samples from which long silences have already
- * been removed.  Loudness is that of EBU R 128, as ears weigh it; peaks are
- * kept below -1 dBTP by taking less gain, never by limiting, because a
+ * been removed.  Loudness is that of EBU R 128, as ears weigh it; true peaks
+ * are kept below -1 dBTP by taking less gain, never by limiting, because a
  * limiter's distortion is one more thing for a speech model to stumble on.
  *
  *-------------------------------------------------------------------------
@@ -14,6 +14,7 @@
 
 #include <ebur128.h>
 #include <math.h>
+#include <string.h>
 
 #include "media/media.h"
 
@@ -30,11 +31,21 @@
 #define MAX_GAIN		30.0
 
 /*
- * The highest sample after gain: -1 dBTP, and 1 dB for what the waveform
- * does between samples, which true-peak meters find by resampling to four
- * times the rate.  The margin is a tenth of that work.
+ * The highest peak after gain, in dBTP: of the waveform, which between two
+ * samples may be higher than both, and would clip in a decoder.  A little is
+ * for rounding to 16 bits.
  */
-#define MAX_PEAK		(-2.0)
+#define MAX_PEAK		(-1.05)
+
+/*
+ * Measuring true peaks is resampling to four times the rate, as much work as
+ * all the rest.  So it is done only for the 5 ms around samples that are
+ * within 6 dB of the highest, as no waveform of a voice rises that far
+ * between two samples; and only if the gain makes it matter.
+ */
+#define PEAK_BLOCK		(MEDIA_RATE / 200)
+#define MAX_OVERSHOOT	6.0
+#define FILTER_SAMPLES	32		/* more than the meter's filter looks at */
 
 /* The gate of EBU R 128: what is quieter has no loudness. */
 #define QUIETEST		(-70.0)
@@ -66,16 +77,11 @@ integrated_loudness(const int16_t *pcm, size_t samples, double *loudness)
 	return ok;
 }
 
-/*
- * Measure samples and choose their gain.  Returns false if there is no
- * memory for it.
- */
-bool
-loudness_measure(const int16_t *pcm, size_t samples, Loudness *result)
+/* The highest absolute value of samples. */
+static int32_t
+sample_peak(const int16_t *pcm, size_t samples)
 {
 	int32_t		peak = 0;
-	double		sum = 0;
-	double		room;
 
 	for (size_t i = 0; i < samples; i++)
 	{
@@ -83,10 +89,75 @@ loudness_measure(const int16_t *pcm, size_t samples, Loudness *result)
 
 		if (value > peak)
 			peak = value;
-		sum += value * value;
 	}
+	return peak;
+}
+
+/*
+ * The true peak of a block and its surroundings.  What the meter's filter
+ * still holds of another block is flushed by what comes before this one.
+ */
+static bool
+block_peak(ebur128_state *state, const int16_t *pcm, size_t samples,
+		   size_t at, double *peak)
+{
+	size_t		start = at > FILTER_SAMPLES ? at - FILTER_SAMPLES : 0;
+	size_t		end = at + PEAK_BLOCK + FILTER_SAMPLES;
+	int16_t		flush[FILTER_SAMPLES] = {0};
+
+	if (end > samples)
+		end = samples;
+	memcpy(flush + FILTER_SAMPLES - (at - start), pcm + start,
+		   (at - start) * sizeof(*pcm));
+	return ebur128_add_frames_short(state, flush,
+									FILTER_SAMPLES) == EBUR128_SUCCESS &&
+		ebur128_add_frames_short(state, pcm + at, end - at) == EBUR128_SUCCESS &&
+		ebur128_prev_true_peak(state, 0, peak) == EBUR128_SUCCESS;
+}
+
+/*
+ * The true peak of samples whose highest is known, where 1 is full scale.
+ * Returns false if there is no memory.
+ */
+static bool
+true_peak(const int16_t *pcm, size_t samples, int32_t highest, double *result)
+{
+	ebur128_state *state = ebur128_init(1, MEDIA_RATE, EBUR128_MODE_TRUE_PEAK);
+	double		least = highest * pow(10, -MAX_OVERSHOOT / 20);
+	bool		ok = state != NULL;
+
+	*result = highest / 32768.0;
+	for (size_t at = 0; ok && at < samples; at += PEAK_BLOCK)
+	{
+		size_t		n = samples - at < PEAK_BLOCK ? samples - at : PEAK_BLOCK;
+		double		peak = 0;
+
+		if (sample_peak(pcm + at, n) < least)
+			continue;
+		ok = block_peak(state, pcm, samples, at, &peak);
+		if (peak > *result)
+			*result = peak;
+	}
+	if (state != NULL)
+		ebur128_destroy(&state);
+	return ok;
+}
+
+/*
+ * Measure samples and choose their gain.  Returns false if there is no
+ * memory for it.
+ */
+bool
+loudness_measure(const int16_t *pcm, size_t samples, Loudness *result)
+{
+	int32_t		highest = sample_peak(pcm, samples);
+	double		peak = highest / 32768.0;
+	double		sum = 0;
+	double		room;
 
 	/* For a short sound its power, on the scale of the standard (-0.691). */
+	for (size_t i = 0; i < samples && samples < GATING_BLOCK; i++)
+		sum += (double) pcm[i] * pcm[i];
 	if (samples < GATING_BLOCK)
 		result->loudness = decibels(samples == 0 ? 0 :
 									sum / samples / (32768.0 * 32768.0)) -
@@ -102,7 +173,10 @@ loudness_measure(const int16_t *pcm, size_t samples, Loudness *result)
 		return true;
 	}
 	result->gain = fmax(-MAX_GAIN, fmin(MAX_GAIN, TARGET - result->loudness));
-	room = MAX_PEAK - decibels(peak / 32768.0 * (peak / 32768.0));
+	if (decibels(peak * peak) + result->gain > MAX_PEAK - MAX_OVERSHOOT &&
+		!true_peak(pcm, samples, highest, &peak))
+		return false;
+	room = MAX_PEAK - decibels(peak * peak);
 	if (result->gain > room)
 		result->gain = room;
 	return true;
