@@ -54,7 +54,9 @@ static char media_path[PATH_MAX];
 
 /*
  * Start a child; 0, or an errno.  It gets its socket as descriptor 0 and
- * nothing else that is ours: no descriptor, variable, handler or mask.
+ * nothing else that is ours: no descriptor, variable or handler.  Signals that
+ * reach our process group wait until it has handlers of its own, because it
+ * must not die of one (media/child.c says why).
  */
 static int
 spawn(pid_t *pid, int fd)
@@ -79,6 +81,10 @@ spawn(pid_t *pid, int fd)
 	sigfillset(&set);
 	posix_spawnattr_setsigdefault(&attr, &set);
 	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGQUIT);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	posix_spawnattr_setsigmask(&attr, &set);
 	posix_spawnattr_setflags(&attr,
 							 POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);

@@ -54,12 +54,14 @@ quit(int signo)
 
 /*
  * Signals, and the tie to the parent.  SIGINT is a query cancel of the
- * worker, sent to its whole process group: it must not end our work.
+ * worker, sent to its whole process group: it must not end our work.  The
+ * parent has blocked them until they have their handlers.
  */
 static void
 set_signals(pid_t parent)
 {
 	struct sigaction action = {.sa_flags = SA_RESTART};
+	sigset_t	none;
 
 	action.sa_handler = quit;
 	sigaction(SIGTERM, &action, NULL);
@@ -68,6 +70,8 @@ set_signals(pid_t parent)
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 	sigaction(SIGPIPE, &action, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 
 	/* The parent may have died before the kernel knew that we care. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
