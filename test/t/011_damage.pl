@@ -114,4 +114,63 @@ foreach my $ending (qw(wav ogg mkv))
 	ok(!describe($file)->{damaged}, "$ending: a tag at the end is no damage");
 }
 
+# Headers that lie: sizes that no file has, and a rate that nobody records at.
+sub wav_with
+{
+	my ($name, $data_size, $channels, $rate) = @_;
+	my $file = "$dir/$name.wav";
+
+	open(my $out, '>:raw', $file) or die "could not write $file: $!";
+	print $out pack('a4 V a4 a4 V v v V V v v a4 V', 'RIFF', $data_size, 'WAVE', 'fmt ', 16,
+		1, $channels, $rate, $rate * $channels * 2 & 0xffffffff, $channels * 2 & 0xffff, 16,
+		'data', $data_size), pack('s<*', map { ($_ % 100) * 300 - 15000 } 1 .. 32000);
+	close $out;
+	return describe($file);
+}
+my $lie = wav_with('size', 0x7ffe0000, 1, 16000);
+ok($lie->{damaged}, 'a header that promises gigabytes: damaged');
+cmp_ok(abs($lie->{kept} - 2), '<', 0.1, 'and what is there is read');
+foreach my $case ([ 'rate', 64000, 1, 0xfffffff0 ], [ 'none', 64000, 0, 16000 ], [ 'many', 64000, 65535, 16000 ],
+	[ 'slow', 64000, 1, 1 ])
+{
+	like(wav_with(@$case)->{error}, qr/^transcribe_media: ./, "a header that lies about its format ($case->[0]) is an error");
+}
+
+# A file that changes while it is read: the first chunk has come, and the rest
+# is not yet read.
+my $faulty = start_faulty();
+my $node = start_cluster('damage', 'transcribe.media_processes' => 1);
+create_server($node, 'whisper', $faulty->url('gate=first'), chunk_seconds => 60);
+system_or_bail('ffmpeg', '-v', 'error', '-stream_loop', '99', '-i', "$audio/talk.mp3",
+	'-ar', '44100', '-ac', '2', '-t', '1800', "$dir/long.wav");
+system_or_bail('cp', "$dir/long.wav", "$dir/grows.wav");
+system_or_bail('mv', "$dir/long.wav", "$dir/shrinks.wav");
+foreach my $name (qw(shrinks grows))
+{
+	$faulty->reset;
+	$node->safe_psql('postgres', "SELECT transcribe_enqueue('$name', '$dir/$name.wav')");
+
+	# No more than some chunks are held until the server answers.
+	$faulty->wait_for_calls(1, 'gate=first');
+	if ($name eq 'shrinks')
+	{
+		truncate("$dir/$name.wav", (-s "$dir/$name.wav") / 2) or die "could not truncate: $!";
+	}
+	else
+	{
+		system_or_bail('sh', '-c', "cat $audio/austen-0870.wav >> $dir/$name.wav");
+	}
+	$faulty->release('first');
+	wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = '$name'", 'completed',
+		"a file that $name while it is read completes");
+}
+is($node->safe_psql('postgres',
+		"SELECT damaged IS NOT NULL, duration_s BETWEEN 800 AND 1000 FROM transcribe_jobs WHERE session_id = 'shrinks'"),
+	't|t', 'one that shrinks gives what is left, and says so');
+is($node->safe_psql('postgres',
+		"SELECT damaged, duration_s BETWEEN 1799 AND 1801 FROM transcribe_jobs WHERE session_id = 'grows'"),
+	'|t', 'one that grows gives what its header says');
+
+$node->stop;
+$faulty->stop;
 done_testing();
