@@ -5,7 +5,7 @@ CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
              audio_format 'flac', language 'en', prompt 'a talk', temperature '0.2',
              response_format 'json', chunk_seconds '60', max_upload_bytes '10MB',
              max_attempts '3', retry_interval '2s', retry_max_interval '1min',
-             link_local 'refuse', channels 'split', trim_silence 'off',
+             link_local 'refuse', insecure_key 'allow', channels 'split', trim_silence 'off',
              min_silence_duration '1500ms', speech_pad_before '0', speech_pad_after '1s',
              silence_threshold '-45');
 CREATE USER MAPPING FOR PUBLIC SERVER whisper OPTIONS (api_key 'sk-not-a-key');

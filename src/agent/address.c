@@ -92,3 +92,47 @@ address_allowed(const struct sockaddr *address, bool link_local)
 	}
 	return false;
 }
+
+/* The loopback's IPv4 addresses, also as IPv6 carries them. */
+static bool
+bytes_are_loopback(int family, const uint8_t *b)
+{
+	static const uint8_t loopback[16] = {[15] = 1};
+	static const uint8_t mapped[13] = {[10] = 0xff, [11] = 0xff, [12] = 127};
+
+	return family == AF_INET ? b[0] == 127 :
+		memcmp(b, loopback, 16) == 0 || memcmp(b, mapped, 13) == 0;
+}
+
+/* Does what is sent there stay on this machine? */
+bool
+address_is_loopback(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+	{
+		struct sockaddr_in in;
+
+		memcpy(&in, address, sizeof(in));
+		return bytes_are_loopback(AF_INET, (const uint8_t *) &in.sin_addr);
+	}
+	if (address->sa_family == AF_INET6)
+	{
+		struct sockaddr_in6 in6;
+
+		memcpy(&in6, address, sizeof(in6));
+		return bytes_are_loopback(AF_INET6, in6.sin6_addr.s6_addr);
+	}
+	return false;
+}
+
+/* The same of an address in digits. */
+bool
+address_text_is_loopback(const char *text)
+{
+	uint8_t		bytes[16];
+
+	return (inet_pton(AF_INET, text, bytes) == 1 &&
+			bytes_are_loopback(AF_INET, bytes)) ||
+		(inet_pton(AF_INET6, text, bytes) == 1 &&
+		 bytes_are_loopback(AF_INET6, bytes));
+}

@@ -12,5 +12,7 @@
 #include <sys/socket.h>
 
 extern bool address_allowed(const struct sockaddr *address, bool link_local);
+extern bool address_is_loopback(const struct sockaddr *address);
+extern bool address_text_is_loopback(const char *text);
 
 #endif							/* TRANSCRIBE_AGENT_ADDRESS_H */

@@ -20,6 +20,7 @@
  *	  response_too_large	0	longer than the request allowed
  *	  headers_too_large		0	more than 64 kB of them
  *	  refused_address		0	see address.c
+ *	  insecure_key			0	a key would leave this machine in clear
  *	  bad_url				0	not an http or https URL, or with a password
  *	  bad_response			1	not HTTP, or encoded though not asked for
  *	  out_of_memory			1	in the agent
@@ -64,6 +65,7 @@ static const Code codes[] = {
 	[HTTP_RESPONSE_TOO_LARGE] = {"response_too_large", 0},
 	[HTTP_HEADERS_TOO_LARGE] = {"headers_too_large", 0},
 	[HTTP_REFUSED_ADDRESS] = {"refused_address", 0},
+	[HTTP_INSECURE_KEY] = {"insecure_key", 0},
 	[HTTP_BAD_URL] = {"bad_url", 0},
 	[HTTP_BAD_RESPONSE] = {"bad_response", 1},
 	[HTTP_OUT_OF_MEMORY] = {"out_of_memory", 1},
@@ -272,6 +274,10 @@ describe(Transfer *transfer, CURLcode result, char *text, size_t size)
 			snprintf(text, size, "address of %s is link-local, multicast or "
 					 "unspecified, which is not allowed", peer);
 			break;
+		case HTTP_INSECURE_KEY:
+			snprintf(text, size, "key would go to %s in clear text: use https, "
+					 "or set the server's option insecure_key to allow", peer);
+			break;
 		case HTTP_BAD_URL:
 			snprintf(text, size, "URL is not valid: %s",
 					 words(transfer, result));
@@ -411,7 +417,8 @@ finish(CURL *easy, CURLcode result)
 
 		/* A refused address counts only if there was no other. */
 		if (transfer->failure == HTTP_NO_FAILURE ||
-			(transfer->failure == HTTP_REFUSED_ADDRESS && transfer->tried))
+			((transfer->failure == HTTP_REFUSED_ADDRESS ||
+			  transfer->failure == HTTP_INSECURE_KEY) && transfer->tried))
 			transfer->failure = classify(result, was_requested(transfer));
 		put_failure(transfer, result);
 	}

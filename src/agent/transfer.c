@@ -239,9 +239,34 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 		transfer->failure = HTTP_REFUSED_ADDRESS;
 		return CURL_SOCKET_BAD;
 	}
+	if ((transfer->flags & WIRE_SEND_STAY_HERE) != 0 &&
+		!address_is_loopback(&address->addr))
+	{
+		transfer->failure = HTTP_INSECURE_KEY;
+		return CURL_SOCKET_BAD;
+	}
 	transfer->tried = true;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC,
 				  address->protocol);
+}
+
+/*
+ * The last moment before the request goes out, over a connection that may
+ * have been opened for another one, which had no key to lose.
+ */
+static int
+check_peer(void *arg, char *peer, char *local, int peer_port, int local_port)
+{
+	Transfer   *transfer = arg;
+
+	(void) local;
+	(void) peer_port;
+	(void) local_port;
+	if ((transfer->flags & WIRE_SEND_STAY_HERE) == 0 ||
+		address_text_is_loopback(peer))
+		return CURL_PREREQFUNC_OK;
+	transfer->failure = HTTP_INSECURE_KEY;
+	return CURL_PREREQFUNC_ABORT;
 }
 
 /*
@@ -385,6 +410,8 @@ set_options(Transfer *transfer, const WireSend *send)
 	SET(CURLOPT_MIMEPOST, transfer->mime);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);
+	SET(CURLOPT_PREREQFUNCTION, check_peer);
+	SET(CURLOPT_PREREQDATA, transfer);
 	SET(CURLOPT_HEADERFUNCTION, take_header);
 	SET(CURLOPT_HEADERDATA, transfer);
 	SET(CURLOPT_WRITEFUNCTION, take_body);

@@ -105,6 +105,8 @@ static const Option options_table[] = {
 	"5min", 1, 24 * 3600 * 1000},
 	{"link_local", ForeignServerRelationId, OPTION_SWITCH, FIELD(link_local),
 	"refuse", 0, 0, "refuse, allow"},
+	{"insecure_key", ForeignServerRelationId, OPTION_SWITCH, FIELD(insecure_key),
+	"refuse", 0, 0, "refuse, allow"},
 	{"api_key", UserMappingRelationId, OPTION_SECRET, 0, NULL},
 	{"api_key_file", UserMappingRelationId, OPTION_SECRET_FILE, 0, NULL},
 };

@@ -38,6 +38,7 @@ typedef struct TranscribeServer
 	int			max_attempts;
 	int			retry_interval;
 	int			retry_max_interval;
+	bool		insecure_key;	/* a key may go out in clear text */
 	bool		link_local;		/* link-local addresses are allowed */
 } TranscribeServer;
 

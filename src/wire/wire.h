@@ -216,6 +216,7 @@ typedef struct WireFailed
 
 /* A request: one chunk to one server. */
 #define WIRE_SEND_LINK_LOCAL	0x01	/* link-local addresses are allowed */
+#define WIRE_SEND_STAY_HERE		0x02	/* only to the loopback: a key in clear */
 
 typedef struct WireSend
 {

@@ -149,6 +149,8 @@ request_put(WireBuffer *out, Job *job, JobChunk *chunk, uint32 request_no)
 	send.file_field = "file";
 	if (job->api_key != NULL)
 	{
+		if (pg_strncasecmp(send.url, "http:", 5) == 0 && !server->insecure_key)
+			send.flags |= WIRE_SEND_STAY_HERE;
 		header = psprintf("Authorization: Bearer %s", job->api_key);
 		send.headers[send.nheaders++] = header;
 	}

@@ -193,6 +193,14 @@ $id = $node->safe_psql('postgres', "SELECT transcribe_enqueue('nowhere', '$wav',
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'failed');
 is(job($id, 'error_code'), 'could_not_resolve', 'a host that does not exist says so');
 
+# A key does not leave this machine in clear text: nothing is sent at all.
+create_server($node, 'elsewhere', 'http://192.0.2.1:9/v1', retry_interval => '10ms');
+$node->safe_psql('postgres', "CREATE USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (api_key 'sk-clear')");
+$id = $node->safe_psql('postgres', "SELECT transcribe_enqueue('elsewhere', '$wav', server => 'elsewhere')");
+wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'failed');
+is(job($id, 'error_code, attempts'), 'insecure_key|1', 'a key is not sent over http to another machine');
+like(job($id, 'error'), qr/host 192\.0\.2\.1 port 9 in clear text/, 'the message says where it would have gone');
+
 # Keys: the owner's, else PUBLIC's; from a file, read when it is needed.
 create_server($node, 'keyed', $faulty->url('key=sk-right'), max_attempts => 1);
 sub keyed
