@@ -31,6 +31,20 @@ sub ours
 	return grep { $_->{comm} eq $comm } processes_of(postmaster_pid());
 }
 
+# Processes that have ended and are not taken note of; one that has gone
+# altogether in the meantime is none.
+sub zombies
+{
+	my @found;
+
+	foreach my $process (processes_of(postmaster_pid()))
+	{
+		open(my $stat, '<', "/proc/$process->{pid}/stat") or next;
+		push @found, $process if (<$stat> // '') =~ /\) Z /;
+	}
+	return @found;
+}
+
 sub worker_pid
 {
 	return query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
@@ -84,24 +98,43 @@ is(launcher_pid(), $launcher, 'kill -9 of the agent: nothing restarts');
 is(query("SELECT attempts, crashes FROM transcribe_jobs WHERE session_id = '$job'"), '1|1',
 	'kill -9 of the agent: it is counted as a crash, not as an attempt');
 
-# The media child, and its spare, in the middle of a long recording.
+# Wait for a condition that is not in the database.
+sub wait_until
+{
+	my ($condition) = @_;
+
+	for (1 .. 600)
+	{
+		return 1 if $condition->();
+		select(undef, undef, undef, 0.1);
+	}
+	return 0;
+}
+
+# The spare media child, and then the one that is in the middle of a long
+# recording: the spare of before.
 my $long = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/long.wav';
 system_or_bail('ffmpeg', '-nostdin', '-v', 'error', '-stream_loop', '12', '-i',
 	"$audio/talk.mp3", '-ar', '48000', $long);
 create_server($node, 'media', $faulty->url('ok,tag=media'), retry_interval => '10ms', chunk_seconds => 3600);
+wait_until(sub { ours('transcribe_medi') == 1 });
+my ($at_work) = map { $_->{pid} } ours('transcribe_medi');
 query("SELECT transcribe_enqueue('media', '$long', server => 'media')");
 wait_for($node, "SELECT count(*) FROM transcribe_progress WHERE percent > 1 AND status = 'preprocessing'", '1',
 	'a media child is at work');
-my @busy = ours('transcribe_medi');
-kill 'KILL', map { $_->{pid} } @busy;
+wait_until(sub { ours('transcribe_medi') == 2 });
+my ($spare) = grep { $_ != $at_work } map { $_->{pid} } ours('transcribe_medi');
+kill 'KILL', $spare;
+ok(wait_until(sub { !grep { $_->{pid} == $spare } ours('transcribe_medi') }),
+	'kill -9 of the spare media child: the agent takes note of it');
+kill 'KILL', $at_work;
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'media'", 'completed',
 	'kill -9 of the media child: the job completes');
 is(query("SELECT attempts, crashes FROM transcribe_jobs WHERE session_id = 'media'"), '2|0',
 	'kill -9 of the media child: it is counted as an attempt');
 is(launcher_pid(), $launcher, 'kill -9 of the media child: nothing restarts');
 is(worker_pid(), $worker, 'kill -9 of the media child: the worker goes on');
-is(scalar(grep { -e "/proc/$_->{pid}" && slurp_file("/proc/$_->{pid}/stat") =~ /\) Z / } processes_of($postmaster)), 0,
-	'no zombie is left');
+ok(wait_until(sub { !zombies() }), 'no zombie is left');
 
 # The worker told to go: its claims are given back, and another takes them.
 $job = start_job();
