@@ -47,6 +47,12 @@
 /* Chunks the agent holds per job before it lets the media child wait. */
 #define CHUNKS_HELD				2
 
+/*
+ * A job whose server has asked for a longer pause goes back to the queue, and
+ * makes room for those of other servers; for a shorter one it stays as it is.
+ */
+#define LONGEST_PAUSE_MS		60000
+
 /* After an error while writing, the next try. */
 #define WRITE_RETRY_MS			1000
 
@@ -529,6 +535,43 @@ fail_refused(Job *job, WireResponse *response)
 			 keyless ? "\" gives a key to this role)" : "");
 }
 
+/*
+ * Give up for now if the job's server is to be left alone for long, and
+ * nothing is under way there.  True if that was so; it costs no attempt.
+ */
+bool
+job_give_way(Job *job)
+{
+	int64		pause = limits_pause(job->server.serverid, worker_clock());
+	ListCell   *lc;
+
+	if (pause <= LONGEST_PAUSE_MS)
+		return false;
+	foreach(lc, job->chunks)
+	{
+		if (((JobChunk *) lfirst(lc))->state == CHUNK_SENT)
+			return false;
+	}
+	job_fail(job, "rate_limited", true, false, pause,
+			 "server \"%s\" asks for a pause of %.0f s",
+			 job->server_name, pause / 1000.0);
+	return true;
+}
+
+/*
+ * The server has asked for less: the chunk is sent again later, and until
+ * then nobody's.
+ */
+static void
+wait_for_server(Job *job, WireResponse *response)
+{
+	int64		wait = limits_refused(&job->server, worker_clock(),
+									  response->retry_after_ms);
+
+	if (!job_give_way(job))
+		job_note(job, "server asks for a pause of %.1f s", wait / 1000.0);
+}
+
 /* The server has answered. */
 static void
 handle_response(Job *job, WireFrame *frame)
@@ -554,6 +597,9 @@ handle_response(Job *job, WireFrame *frame)
 		request_learn_format(job);
 		job_note(job, "asking for json instead");
 	}
+	else if (response.status == 429 ||
+			 (response.status == 503 && response.retry_after_ms > 0))
+		wait_for_server(job, &response);
 	else if (response.status != 200)
 		fail_refused(job, &response);
 	else
@@ -566,6 +612,7 @@ handle_response(Job *job, WireFrame *frame)
 		else
 		{
 			chunk->state = CHUNK_ANSWERED;
+			limits_accepted(job->server.serverid);
 			if (job->language == NULL)
 				job->language = chunk->response.language;
 			release_chunk(job, chunk);

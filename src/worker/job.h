@@ -160,6 +160,7 @@ extern void job_written(Job *job);
 extern int	job_percent(Job *job);
 extern int	job_saved_number(Job *job, uint32 chunk_no);
 extern bool job_media_busy(Job *job);
+extern bool job_give_way(Job *job);
 extern void job_note(Job *job, const char *fmt,...) pg_attribute_printf(2, 3);
 
 #endif							/* TRANSCRIBE_JOB_H */

@@ -507,7 +507,7 @@ open_turn(void)
 
 		if (busy >= transcribe_media_processes)
 			break;
-		if (job->state != JOB_WAITING)
+		if (job->state != JOB_WAITING || job_give_way(job))
 			continue;
 		if (!agent_start())
 		{
@@ -537,7 +537,10 @@ send_turn(void)
 		{
 			if (!limits_may_start(&job->server, now, &wake_at))
 			{
-				job_note(job, "waiting for its turn at the server");
+				if (!job_give_way(job))
+					job_note(job, limits_pause(job->server.serverid, now) > 0 ?
+							 "waiting until the server takes requests again" :
+							 "waiting for its turn at the server");
 				break;
 			}
 			job_send_chunk(job, chunk);

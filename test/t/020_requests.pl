@@ -153,6 +153,28 @@ $id = run_scenario('status=429,retry-after=1,times=1');
 cmp_ok(time - $begin, '>', 1, 'Retry-After is waited for');
 is(job($id, 'status'), 'completed', 'and then the job completes');
 
+# It holds for all jobs of the server, and a short one ends no attempt: what
+# was prepared is sent again.
+create_server($node, 'busy', $faulty->url('status=429,retry-after=2,times=1,tag=busy'), max_requests => 1);
+$node->safe_psql('postgres', "SELECT transcribe_enqueue('busy ' || n, '$wav', 'busy') FROM generate_series(1, 3) n");
+wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'busy' AND status = 'completed'", '3',
+	'jobs complete after a pause that their server has asked for');
+my ($refused, @later) = sort { $a->{start} <=> $b->{start} } $faulty->log('status=429,retry-after=2,times=1,tag=busy');
+is(scalar(@later), 3, 'one request was refused');
+cmp_ok($later[0]{start} - $refused->{start}, '>', 1.9, 'and no job sent another before the pause was over');
+is($node->safe_psql('postgres', "SELECT sum(attempts), count(error) FROM transcribe_jobs WHERE server = 'busy'"), '3|0',
+	'no attempt was ended by it');
+$id = run_scenario('status=503,retry-after=1,times=1', max_attempts => 1);
+is(job($id, 'status, attempts'), 'completed|1', '503 with Retry-After is a pause as well');
+
+# For a long one jobs go back to the queue, those that have not begun too.
+create_server($node, 'away', $faulty->url('status=429,retry-after=900,tag=away'), max_requests => 1);
+$node->safe_psql('postgres', "SELECT transcribe_enqueue('away ' || n, '$wav', 'away') FROM generate_series(1, 3) n");
+wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'away' AND status = 'queued' AND error_code = 'rate_limited'
+	AND run_at > now() + '10 min'", '3', 'for a long pause jobs go back to the queue');
+is(scalar($faulty->log('status=429,retry-after=900,tag=away')), 1, 'with one request in all');
+is($node->safe_psql('postgres', "SELECT max(attempts) FROM transcribe_jobs WHERE server = 'away'"), '0', 'and no attempt');
+
 # What does not pass is not tried again, and the server's words are told.
 foreach my $refusal (
 	[ 400, 'refused' ], [ 401, 'key_missing' ], [ 403, 'key_missing' ],
