@@ -344,6 +344,11 @@ put_response(Transfer *transfer)
 		response.retry_after_ms = retry_after < INT32_MAX ?
 			(int64_t) retry_after * 1000 : (int64_t) INT32_MAX * 1000;
 
+	/* What it says of its limits counts where it has none left. */
+	if (response.retry_after_ms < 0 && (status == 429 || status == 503))
+		response.retry_after_ms = transfer->reset_ms;
+	response.should_retry = transfer->should_retry;
+
 	curl_easy_getinfo(transfer->easy, CURLINFO_CONTENT_TYPE, &header);
 	for (size_t i = 0; header && header[i] && i < MAX_CONTENT_TYPE; i++)
 		content_type[i] = header[i] < ' ' || header[i] > '~' ? '?' : header[i];

@@ -113,6 +113,47 @@ parse_ms(const char *value, size_t len)
 	return ms;
 }
 
+/*
+ * A time as OpenAI and others write it: "20ms", "1s", "6m0s", "1h2m3.5s"; -1
+ * if it is none.
+ */
+static int64_t
+parse_duration(const char *value, size_t len)
+{
+	static const struct
+	{
+		const char *unit;
+		double		ms;
+	}			units[] = {
+		{"ms", 1}, {"h", 3600 * 1000}, {"m", 60 * 1000}, {"s", 1000}
+	};
+	char		text[64];
+	char	   *at = text;
+	double		total = 0;
+
+	if (len == 0 || len >= sizeof(text))
+		return -1;
+	memcpy(text, value, len);
+	text[len] = '\0';
+	while (*at != '\0')
+	{
+		double		number;
+		size_t		i = 0;
+
+		/* Neither a sign, nor what else strtod() takes for a number. */
+		if ((*at < '0' || *at > '9') && *at != '.')
+			return -1;
+		number = strtod(at, &at);
+		while (i < 4 && strncmp(at, units[i].unit, strlen(units[i].unit)) != 0)
+			i++;
+		if (i == 4)
+			return -1;
+		at += strlen(units[i].unit);
+		total += number * units[i].ms;
+	}
+	return total < MAX_RETRY_AFTER_MS ? (int64_t) total : MAX_RETRY_AFTER_MS;
+}
+
 /* Keep what is printable of the server's name for this request. */
 static void
 keep_request_id(Transfer *transfer, const char *value, size_t len)
@@ -146,7 +187,8 @@ take_header(char *line, size_t size, size_t nitems, void *arg)
 
 	if (size > 5 && memcmp(line, "HTTP/", 5) == 0)
 	{
-		transfer->retry_after_ms = -1;
+		transfer->retry_after_ms = transfer->reset_ms = -1;
+		transfer->should_retry = WIRE_ADVICE_NONE;
 		transfer->request_id[0] = '\0';
 	}
 	else if ((value = header_value(line, size, "content-encoding", &len)))
@@ -157,6 +199,20 @@ take_header(char *line, size_t size, size_t nitems, void *arg)
 	}
 	else if ((value = header_value(line, size, "retry-after-ms", &len)))
 		transfer->retry_after_ms = parse_ms(value, len);
+	else if ((value = header_value(line, size, "x-ratelimit-reset-requests", &len)) ||
+			 (value = header_value(line, size, "x-ratelimit-reset-tokens", &len)))
+	{
+		/* Both have to be lifted. */
+		int64_t		ms = parse_duration(value, len);
+
+		if (ms > transfer->reset_ms)
+			transfer->reset_ms = ms;
+	}
+	else if ((value = header_value(line, size, "x-should-retry", &len)))
+		transfer->should_retry =
+			len == 4 && strncasecmp(value, "true", 4) == 0 ? WIRE_ADVICE_RETRY :
+			len == 5 && strncasecmp(value, "false", 5) == 0 ? WIRE_ADVICE_STOP :
+			WIRE_ADVICE_NONE;
 	else if ((value = header_value(line, size, "x-request-id", &len)) ||
 			 (value = header_value(line, size, "apim-request-id", &len)))
 		keep_request_id(transfer, value, len);
@@ -447,7 +503,7 @@ transfer_new(uint64_t job, HttpAudio *audio, const WireSend *send,
 	transfer->flags = send->flags;
 	transfer->max_response = send->max_response < MAX_RESPONSE ?
 		send->max_response : MAX_RESPONSE;
-	transfer->retry_after_ms = -1;
+	transfer->retry_after_ms = transfer->reset_ms = -1;
 	transfer->out = out;
 	transfer->told_at = agent_now_ms();
 	if (audio == NULL)

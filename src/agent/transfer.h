@@ -75,6 +75,8 @@ typedef struct Transfer
 	size_t		body_len;
 	size_t		body_size;
 	int64_t		retry_after_ms; /* of a header in milliseconds; -1: none */
+	int64_t		reset_ms;		/* until a limit of its is lifted; -1: not said */
+	uint32_t	should_retry;	/* a WireAdvice */
 	char		request_id[129];
 
 	/* Progress. */

@@ -639,6 +639,7 @@ wire_put_response(WireBuffer *buf, uint64_t job, const WireResponse *response)
 	wire_put_u32(buf, response->status);
 	wire_put_str(buf, response->content_type);
 	wire_put_u64(buf, (uint64_t) response->retry_after_ms);
+	wire_put_u32(buf, response->should_retry);
 	wire_put_str(buf, response->request_id);
 	wire_put_f64(buf, response->seconds);
 	wire_put_u64(buf, response->sent);
@@ -655,6 +656,7 @@ wire_get_response(WireFrame *frame, WireResponse *response)
 	response->status = wire_get_u32(frame);
 	response->content_type = wire_get_str(frame);
 	response->retry_after_ms = (int64_t) wire_get_u64(frame);
+	response->should_retry = wire_get_u32(frame);
 	response->request_id = wire_get_str(frame);
 	response->seconds = wire_get_f64(frame);
 	response->sent = wire_get_u64(frame);

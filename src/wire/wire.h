@@ -47,7 +47,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION		3
+#define WIRE_VERSION		4
 #define WIRE_HEADER_SIZE	16
 
 /*
@@ -234,6 +234,14 @@ typedef struct WireSend
 	WirePair	fields[WIRE_MAX_FIELDS];
 } WireSend;
 
+/* What a server says itself about trying again. */
+typedef enum WireAdvice
+{
+	WIRE_ADVICE_NONE,
+	WIRE_ADVICE_RETRY,
+	WIRE_ADVICE_STOP
+} WireAdvice;
+
 /* The server answered. */
 typedef struct WireResponse
 {
@@ -242,6 +250,7 @@ typedef struct WireResponse
 	uint32_t	status;			/* of HTTP */
 	const char *content_type;
 	int64_t		retry_after_ms; /* -1: not said */
+	uint32_t	should_retry;	/* a WireAdvice */
 	const char *request_id;		/* the server's, or empty */
 	double		seconds;		/* from start to end of the transfer */
 	uint64_t	sent;			/* bytes */

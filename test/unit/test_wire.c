@@ -235,6 +235,7 @@ test_answers(void)
 	WireResponse response = {
 		.chunk_no = 1, .request_no = 2, .status = 429,
 		.content_type = "application/json", .retry_after_ms = -1,
+		.should_retry = WIRE_ADVICE_STOP,
 		.request_id = "req_1", .seconds = 1.5, .sent = 1 << 20,
 		.body = "{}", .body_len = 2,
 	};
@@ -248,6 +249,7 @@ test_answers(void)
 	   response2.request_no == 2 && response2.status == 429 &&
 	   strcmp(response2.content_type, "application/json") == 0 &&
 	   response2.retry_after_ms == -1 &&
+	   response2.should_retry == WIRE_ADVICE_STOP &&
 	   strcmp(response2.request_id, "req_1") == 0 &&
 	   response2.seconds == 1.5 && response2.sent == 1 << 20 &&
 	   response2.body_len == 2 && memcmp(response2.body, "{}", 2) == 0 &&
