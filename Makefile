@@ -13,6 +13,8 @@ MODULE_big = transcribe
 
 OBJS = \
 	src/transcribe.o \
+	src/shared/closure.o \
+	src/shared/encoding.o \
 	src/shared/extension.o \
 	src/shared/server.o \
 	src/shared/state.o \
@@ -23,11 +25,13 @@ OBJS = \
 	src/session/options.o \
 	src/session/path.o \
 	src/session/progress.o \
+	src/session/servers.o \
 	src/session/tables.o \
 	src/session/validator.o \
 	src/session/wake.o \
 	src/launcher/launcher.o \
 	src/worker/agent.o \
+	src/worker/claim.o \
 	src/worker/endpoint.o \
 	src/worker/failure.o \
 	src/worker/job.o \

@@ -78,6 +78,7 @@ CREATE TABLE transcribe_jobs (
     missing_s     double precision,
     error         text,
     error_code    text,
+    served_by     text,
     created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at    timestamptz,
     finished_at   timestamptz,
@@ -96,9 +97,11 @@ CREATE TABLE transcribe_jobs (
         autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_threshold = 500);
 
-CREATE INDEX transcribe_jobs_queued ON transcribe_jobs (priority DESC, run_at, id)
-    WHERE status = 'queued';
-CREATE INDEX transcribe_jobs_due ON transcribe_jobs (run_at)
+-- Jobs that are alike in all that decides when their turn comes stand together,
+-- so that neither one who has enqueued very many nor a server that has no room
+-- is in the way of what else is waiting.
+CREATE INDEX transcribe_jobs_queued
+    ON transcribe_jobs (home, server, owner, priority, run_at, id)
     WHERE status = 'queued';
 CREATE INDEX transcribe_jobs_running ON transcribe_jobs (id)
     WHERE status IN ('preprocessing', 'transcribing');
@@ -109,7 +112,7 @@ COMMENT ON TABLE transcribe_jobs IS
 COMMENT ON COLUMN transcribe_jobs.id IS 'the job''s number, as transcribe_enqueue returns it';
 COMMENT ON COLUMN transcribe_jobs.session_id IS 'the application''s key, as text; at most 1024 bytes';
 COMMENT ON COLUMN transcribe_jobs.path IS 'absolute path of the recording on the database server';
-COMMENT ON COLUMN transcribe_jobs.server IS 'foreign server that the job goes to';
+COMMENT ON COLUMN transcribe_jobs.server IS 'foreign server that the job goes to; of several, separated by commas, the first that is usable and has room';
 COMMENT ON COLUMN transcribe_jobs.owner IS 'name of the role that enqueued it, whose rights and key are used';
 COMMENT ON COLUMN transcribe_jobs.status IS 'queued, preprocessing, transcribing, completed, failed or cancelled';
 COMMENT ON COLUMN transcribe_jobs.progress IS 'percent done, by seconds of audio; moves when a chunk is saved';
@@ -131,6 +134,7 @@ COMMENT ON COLUMN transcribe_jobs.missing_s IS 'seconds that the container annou
 COMMENT ON COLUMN transcribe_jobs.damaged IS 'what could not be decoded of the recording; NULL when all could';
 COMMENT ON COLUMN transcribe_jobs.error IS 'why the job failed, or why the last attempt did';
 COMMENT ON COLUMN transcribe_jobs.error_code IS 'the same as a stable word; listed in the documentation';
+COMMENT ON COLUMN transcribe_jobs.served_by IS 'foreign server that the last attempt went to';
 COMMENT ON COLUMN transcribe_jobs.created_at IS 'when it was enqueued';
 COMMENT ON COLUMN transcribe_jobs.started_at IS 'when it was first claimed by a worker';
 COMMENT ON COLUMN transcribe_jobs.finished_at IS 'when it completed, failed or was cancelled';
@@ -454,10 +458,44 @@ REVOKE ALL ON FUNCTION transcribe_validator(text[], oid) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_validator(text[], oid) IS
 'checks the options of servers and user mappings of the foreign-data wrapper transcribe';
 
+CREATE FUNCTION transcribe_resume_server(server text) RETURNS void
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_resume_server(text) IS
+'ask a server again at once that is paused, stopped or unreachable; for the server''s owner';
+
+CREATE FUNCTION transcribe_closures(
+    OUT serverid oid, OUT role text, OUT state text, OUT error_code text,
+    OUT error text, OUT since timestamptz, OUT retry_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 1
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_closures() IS
+'which servers that the caller may use are not asked for a while; read it through transcribe_servers';
+
 CREATE FOREIGN DATA WRAPPER transcribe
     NO HANDLER VALIDATOR transcribe_validator;
 COMMENT ON FOREIGN DATA WRAPPER transcribe IS
 'Whisper servers: OpenAI''s audio API or any server that speaks it';
+
+CREATE VIEW transcribe_servers WITH (security_invoker = true) AS
+SELECT s.srvname::text AS server, c.role, COALESCE(c.state, 'available') AS state,
+       c.error_code, c.error, c.since, c.retry_at
+FROM pg_catalog.pg_foreign_server s
+JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
+LEFT JOIN transcribe_closures() c ON c.serverid = s.oid
+WHERE w.fdwname = 'transcribe'
+  AND pg_catalog.has_server_privilege(s.oid, 'USAGE');
+COMMENT ON VIEW transcribe_servers IS
+'servers that the reader may use, and whether they are asked at present; live from shared memory';
+COMMENT ON COLUMN transcribe_servers.server IS 'name of the foreign server';
+COMMENT ON COLUMN transcribe_servers.role IS 'role whose user mapping gives the key that is refused, or public; NULL: there is none, or all keys are meant';
+COMMENT ON COLUMN transcribe_servers.state IS 'available; paused, as it asked for; stopped, because it refuses the key or wants to be paid; unreachable, after failures in a row';
+COMMENT ON COLUMN transcribe_servers.error_code IS 'why it is not available, as a word; see transcribe_jobs.error_code';
+COMMENT ON COLUMN transcribe_servers.error IS 'the same as a sentence';
+COMMENT ON COLUMN transcribe_servers.since IS 'since when';
+COMMENT ON COLUMN transcribe_servers.retry_at IS 'when it is asked again, if there is a job for it';
+GRANT SELECT ON transcribe_servers TO PUBLIC;
 
 -- ---------------------------------------------------------------------
 -- The worker's side of the queue
@@ -492,15 +530,46 @@ REVOKE ALL ON FUNCTION transcribe_rescue(bigint, bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_rescue(bigint, bigint[]) IS
 'give back to the queue the jobs whose worker is gone without having done so, and those that the worker of this incarnation should hold and does not; the third time they fail';
 
-CREATE FUNCTION transcribe_claim(incarnation bigint, room integer)
+CREATE FUNCTION transcribe_waiting(
+    OUT server text, OUT owner name, OUT priority integer, OUT run_at timestamptz)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    -- From group to group, by one look into the index for each.
+    WITH RECURSIVE groups AS (
+        (SELECT j.server, j.owner, j.priority, j.run_at
+         FROM transcribe_jobs j
+         WHERE j.status = 'queued' AND j.home = transcribe_home()
+         ORDER BY j.server, j.owner, j.priority, j.run_at
+         LIMIT 1)
+        UNION ALL
+        SELECT n.server, n.owner, n.priority, n.run_at
+        FROM groups g CROSS JOIN LATERAL (
+            SELECT j.server, j.owner, j.priority, j.run_at
+            FROM transcribe_jobs j
+            WHERE j.status = 'queued' AND j.home = transcribe_home()
+              AND (j.server, j.owner, j.priority) > (g.server, g.owner, g.priority)
+            ORDER BY j.server, j.owner, j.priority, j.run_at
+            LIMIT 1) n)
+    SELECT g.server, g.owner, g.priority, g.run_at FROM groups g;
+END;
+REVOKE ALL ON FUNCTION transcribe_waiting() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_waiting() IS
+'what is queued, in groups of one server (or list of servers), owner and priority, with the time at which the first of the group may start';
+
+CREATE FUNCTION transcribe_claim(
+    incarnation bigint, server text, owner name, priority integer, room integer)
 RETURNS SETOF transcribe_jobs
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     WITH ready AS (
         SELECT q.id FROM transcribe_jobs q
-        WHERE q.status = 'queued' AND q.run_at <= now()
-          AND q.home = transcribe_home()
-        ORDER BY q.priority DESC, q.run_at, q.id
+        WHERE q.status = 'queued' AND q.home = transcribe_home()
+          AND q.server = transcribe_claim.server
+          AND q.owner = transcribe_claim.owner
+          AND q.priority = transcribe_claim.priority
+          AND q.run_at <= now()
+        ORDER BY q.run_at, q.id
         LIMIT transcribe_claim.room
         FOR UPDATE SKIP LOCKED)
     UPDATE transcribe_jobs j
@@ -511,19 +580,9 @@ BEGIN ATOMIC
     WHERE j.id = ready.id
     RETURNING j.*;
 END;
-REVOKE ALL ON FUNCTION transcribe_claim(bigint, integer) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_claim(bigint, integer) IS
-'take up to so many due jobs for the worker of this incarnation, by priority, then run_at, then id';
-
-CREATE FUNCTION transcribe_next_due() RETURNS timestamptz
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    SELECT min(j.run_at) FROM transcribe_jobs j
-    WHERE j.status = 'queued' AND j.home = transcribe_home();
-END;
-REVOKE ALL ON FUNCTION transcribe_next_due() FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_next_due() IS
-'when the next queued job may start; NULL if none is queued';
+REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer) IS
+'take up to so many due jobs of a group, by run_at, then id, for the worker of this incarnation';
 
 CREATE FUNCTION transcribe_lost(incarnation bigint, job_ids bigint[])
 RETURNS SETOF bigint
@@ -617,7 +676,8 @@ CREATE FUNCTION transcribe_save_chunk(
     start_s double precision, end_s double precision,
     audio_s double precision, spans double precision[], model text,
     language text, progress integer, segments jsonb,
-    channel integer DEFAULT NULL, loudness_lufs double precision DEFAULT NULL)
+    channel integer DEFAULT NULL, loudness_lufs double precision DEFAULT NULL,
+    server text DEFAULT NULL)
 RETURNS boolean
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -636,7 +696,8 @@ BEGIN ATOMIC
                transcribe_save_chunk.plan, transcribe_save_chunk.start_s,
                transcribe_save_chunk.end_s, transcribe_save_chunk.audio_s,
                transcribe_save_chunk.spans, transcribe_save_chunk.channel,
-               transcribe_save_chunk.loudness_lufs, mine.server,
+               transcribe_save_chunk.loudness_lufs,
+               COALESCE(transcribe_save_chunk.server, mine.server),
                transcribe_save_chunk.model, transcribe_save_chunk.language
         FROM mine
         RETURNING transcribe_chunks.job_id, transcribe_chunks.chunk_no,
@@ -657,10 +718,10 @@ BEGIN ATOMIC
 END;
 REVOKE ALL ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
     double precision, double precision, double precision, double precision[],
-    text, text, integer, jsonb, integer, double precision) FROM PUBLIC;
+    text, text, integer, jsonb, integer, double precision, text) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
     double precision, double precision, double precision, double precision[],
-    text, text, integer, jsonb, integer, double precision) IS
+    text, text, integer, jsonb, integer, double precision, text) IS
 'save the answer for a chunk: its segments, and the job''s progress; false if the claim was lost';
 
 CREATE FUNCTION transcribe_complete(
@@ -668,7 +729,8 @@ CREATE FUNCTION transcribe_complete(
     duration_s double precision, damaged text DEFAULT NULL,
     missing_s double precision DEFAULT NULL,
     source_format text DEFAULT NULL, sample_rate integer DEFAULT NULL,
-    channels integer DEFAULT NULL, streams integer DEFAULT 1)
+    channels integer DEFAULT NULL, streams integer DEFAULT 1,
+    served_by text DEFAULT NULL)
 RETURNS boolean
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -694,6 +756,7 @@ BEGIN ATOMIC
             source_format = transcribe_complete.source_format,
             sample_rate = transcribe_complete.sample_rate,
             channels = transcribe_complete.channels,
+            served_by = COALESCE(transcribe_complete.served_by, j.served_by),
             finished_at = clock_timestamp()
         FROM saved
         WHERE j.id = transcribe_complete.job_id
@@ -718,14 +781,15 @@ BEGIN ATOMIC
     SELECT EXISTS (SELECT FROM done);
 END;
 REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, text, double precision, text, integer, integer, integer) FROM PUBLIC;
+    double precision, text, double precision, text, integer, integer, integer, text) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, text, double precision, text, integer, integer, integer) IS
+    double precision, text, double precision, text, integer, integer, integer, text) IS
 'complete a job all of whose chunks are saved, and replace the older result of the same owner, session and path; false if the claim was lost';
 
 CREATE FUNCTION transcribe_fail(
     incarnation bigint, job_id bigint, error text, error_code text,
-    retry_in interval, charge boolean, crashed boolean)
+    retry_in interval, charge boolean, crashed boolean,
+    served_by text DEFAULT NULL)
 RETURNS text
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -745,6 +809,7 @@ BEGIN ATOMIC
         crashes = j.crashes + transcribe_fail.crashed::integer,
         error = transcribe_fail.error,
         error_code = transcribe_fail.error_code,
+        served_by = COALESCE(transcribe_fail.served_by, j.served_by),
         run_at = CASE WHEN v.final THEN j.run_at
                       ELSE clock_timestamp() + transcribe_fail.retry_in END,
         finished_at = CASE WHEN v.final THEN clock_timestamp() END,
@@ -754,9 +819,9 @@ BEGIN ATOMIC
     RETURNING j.status;
 END;
 REVOKE ALL ON FUNCTION transcribe_fail(bigint, bigint, text, text, interval,
-    boolean, boolean) FROM PUBLIC;
+    boolean, boolean, text) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_fail(bigint, bigint, text, text, interval,
-    boolean, boolean) IS
+    boolean, boolean, text) IS
 'end an attempt that failed: queued again after retry_in, or failed if that is NULL or no attempt is left; NULL if the claim was lost';
 
 SELECT transcribe_preload_check();

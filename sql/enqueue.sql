@@ -47,7 +47,13 @@ SELECT transcribe_enqueue('a', '/');
 SELECT transcribe_enqueue('a', '/dev/null');
 SELECT transcribe_enqueue('a', '/no/such/file.wav');
 SELECT transcribe_enqueue('a', '/' || repeat('x', 5000));
+SELECT transcribe_enqueue('a', :'path', server => 'no_such_server');
+SELECT transcribe_enqueue('a', :'path', server => 'whisper, no_such_server');
 SELECT transcribe_enqueue('a', :'path', server => 'no such server');
+SELECT transcribe_enqueue('a', :'path', server => '"no such server"');
+SELECT transcribe_enqueue('a', :'path', server => 'whisper,');
+SELECT transcribe_enqueue('a', :'path', server => '');
+SELECT transcribe_enqueue('a', :'path', server => (SELECT string_agg('s' || n, ',') FROM generate_series(1, 17) n));
 SELECT transcribe_enqueue('a', :'path', options => '[]');
 SELECT transcribe_enqueue('a', :'path', options => '{"lang": "en"}');
 SELECT transcribe_enqueue('a', :'path', options => '{"language": 1}');
@@ -92,4 +98,13 @@ SELECT * FROM transcribe_progress;
 
 DROP TABLE sessions;
 DROP FUNCTION enqueue_audio();
+-- a list of servers
+CREATE SERVER "Odd, ""one""" FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://127.0.0.1:9', max_attempts '7');
+SELECT transcribe_enqueue('d', :'path', server => '"Odd, ""one""",whisper , elsewhere,whisper') > 0 AS enqueued;
+SELECT server, max_attempts FROM transcribe_jobs WHERE session_id = 'd';
+SET transcribe.server = whisper, elsewhere;
+SELECT transcribe_enqueue('e', :'path') > 0 AS enqueued;
+SELECT server FROM transcribe_jobs WHERE session_id = 'e';
+RESET transcribe.server;
+DROP SERVER "Odd, ""one""";
 TRUNCATE transcribe_jobs;

@@ -1,7 +1,7 @@
 -- options of servers and user mappings
 CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
     OPTIONS (url 'http://127.0.0.1:9/v1', model 'tiny', request_interval '500ms',
-             max_requests '2', connect_timeout '3s', request_timeout '2min',
+             max_requests '2', requests_per_minute '90', connect_timeout '3s', request_timeout '2min',
              audio_format 'flac', language 'en', prompt 'a talk', temperature '0.2',
              response_format 'json', chunk_seconds '60', max_upload_bytes '10MB',
              max_attempts '3', retry_interval '2s', retry_max_interval '1min',
@@ -51,6 +51,17 @@ RESET ROLE;
 DROP SERVER mine CASCADE;
 REVOKE USAGE ON FOREIGN DATA WRAPPER transcribe FROM regress_server_owner;
 DROP ROLE regress_server_owner;
+
+-- which servers there are, and asking one again
+SELECT server, role, state, error_code, error, since, retry_at FROM transcribe_servers;
+SELECT transcribe_resume_server('whisper');
+SELECT transcribe_resume_server('no such');
+CREATE ROLE regress_stranger;
+SET ROLE regress_stranger;
+SELECT count(*) FROM transcribe_servers;
+SELECT transcribe_resume_server('whisper');
+RESET ROLE;
+DROP ROLE regress_stranger;
 
 -- no tables
 CREATE FOREIGN TABLE t (a int) SERVER whisper OPTIONS (a 'b');

@@ -34,11 +34,15 @@
 #define transcribe_server_usage(server, role) \
 	pg_foreign_server_aclcheck(server, role, ACL_USAGE)
 #define transcribe_owns_table(table, role) pg_class_ownercheck(table, role)
+#define transcribe_owns_server(server, role) \
+	pg_foreign_server_ownercheck(server, role)
 #else
 #define transcribe_server_usage(server, role) \
 	object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE)
 #define transcribe_owns_table(table, role) \
 	object_ownercheck(RelationRelationId, table, role)
+#define transcribe_owns_server(server, role) \
+	object_ownercheck(ForeignServerRelationId, server, role)
 #endif
 
 /* 17: a wait-event set belongs to a resource owner; NULL: to the session */

@@ -124,9 +124,9 @@ define_settings(void)
 {
 	DefineCustomStringVariable("transcribe.server",
 							   "Server that transcribe_enqueue uses when none is named.",
-							   NULL,
+							   "Several, separated by commas, are tried in this order.",
 							   &transcribe_server, "whisper",
-							   PGC_USERSET, 0, NULL, NULL, NULL);
+							   PGC_USERSET, GUC_LIST_INPUT, NULL, NULL, NULL);
 	DefineCustomStringVariable("transcribe.media_directories",
 							   "Directories below which every role may name recordings.",
 							   "Comma-separated and absolute. Members of pg_read_server_files may name any regular file; when this is empty, nobody else may name one.",

@@ -115,6 +115,33 @@ require_argument(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 /*
+ * The servers that the job may go to, of which the caller must be allowed to
+ * use each; as the list is stored.  The first says how often to try.
+ */
+static char *
+check_servers(const char *text, Oid caller, int *max_attempts)
+{
+	List	   *names = server_list_parse(text);
+	ListCell   *lc;
+
+	if (names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid list of servers: \"%s\"", text),
+				 errdetail("It takes 1 to %d names.", SERVER_LIST_MAX),
+				 errhint("Separate names by commas, and put one that holds a blank or a comma in double quotes.")));
+	foreach(lc, names)
+	{
+		TranscribeServer server;
+
+		server_check_usage(lfirst(lc), caller, &server);
+		if (foreach_current_index(lc) == 0)
+			*max_attempts = server.max_attempts;
+	}
+	return server_list_text(names);
+}
+
+/*
  * The common body: session_id has become text, the other arguments are as
  * in SQL.  NULL stands for the default of each that has one.
  */
@@ -126,7 +153,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 	char	   *server;
 	Jsonb	   *options;
 	NameData	owner;
-	TranscribeServer config;
+	int			max_attempts = 0;
 	Datum		values[8];
 	int64		id;
 
@@ -149,7 +176,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 		PG_GETARG_JSONB_P(5);
 
 	options_check(options);
-	server_check_usage(server, caller, &config);
+	server = check_servers(server, caller, &max_attempts);
 	path_check(path, caller);
 	(void) identity_check_preload("The job is stored, but no worker takes it.");
 
@@ -163,7 +190,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()) :
 		PG_GETARG_DATUM(4);
 	values[6] = JsonbPGetDatum(options);
-	values[7] = Int32GetDatum(config.max_attempts);
+	values[7] = Int32GetDatum(max_attempts);
 	id = insert_or_find(fcinfo, values);
 
 	wake_at_commit();

@@ -5,7 +5,8 @@
  *
  * Runs in the backend that creates or alters a server or a user mapping.
  * It also wakes the worker at commit, so that a corrected option or key
- * moves the jobs that waited for it.
+ * moves the jobs that waited for it: what a server was closed for holds only
+ * for the options and the key that it was asked with (shared/closure.c).
  *
  *-------------------------------------------------------------------------
  */
@@ -34,6 +35,6 @@ transcribe_validator(PG_FUNCTION_ARGS)
 				 errhint("Transcripts are in the view transcribe_segments.")));
 
 	server_validate_options(options, catalog);
-	wake_at_commit();
+	wake_for_servers();
 	PG_RETURN_VOID();
 }

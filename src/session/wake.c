@@ -24,6 +24,9 @@ PG_FUNCTION_INFO_V1(transcribe_wake);
 /* Asked for by this transaction. */
 static bool wake_wanted = false;
 
+/* It has altered a server or a key. */
+static bool servers_altered = false;
+
 /* This database's slot, or -1 where all were taken. */
 static int	wake_slot = -1;
 
@@ -39,6 +42,8 @@ wake_now(TranscribeState *state)
 
 	if (db != NULL && db->dbid == MyDatabaseId)
 	{
+		if (servers_altered)
+			pg_atomic_write_u32(&db->altered, 1);
 		pg_atomic_write_u32(&db->pending, 1);
 		pg_memory_barrier();
 		if (pg_atomic_read_u64(&db->worker) != 0)
@@ -65,7 +70,6 @@ wake_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
-			wake_wanted = false;
 			wake_now(state);
 			break;
 		case XACT_EVENT_PREPARE:
@@ -74,7 +78,6 @@ wake_callback(XactEvent event, void *arg)
 			 * COMMIT PREPARED may come from any session and calls nobody of
 			 * us, so the launcher looks in from time to time.
 			 */
-			wake_wanted = false;
 			if (wake_slot >= 0 &&
 				state->databases[wake_slot].dbid == MyDatabaseId)
 				pg_atomic_write_u32(&state->databases[wake_slot].doubtful, 1);
@@ -83,11 +86,11 @@ wake_callback(XactEvent event, void *arg)
 			state_wake(&state->launcher);
 			break;
 		case XACT_EVENT_ABORT:
-			wake_wanted = false;
 			break;
 		default:
-			break;
+			return;
 	}
+	wake_wanted = servers_altered = false;
 }
 
 /* Called once in each process that loads the library. */
@@ -114,7 +117,19 @@ wake_at_commit(void)
 	wake_wanted = true;
 }
 
-/* SQL: the same, for functions in SQL. */
+/*
+ * The same, after a server or a key was altered.  The worker may be awake
+ * before the message that says so goes round: it has to be told to forget
+ * what it knows.
+ */
+void
+wake_for_servers(void)
+{
+	wake_at_commit();
+	servers_altered = true;
+}
+
+/* SQL: wake_at_commit(), for functions in SQL. */
 Datum
 transcribe_wake(PG_FUNCTION_ARGS)
 {

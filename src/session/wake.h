@@ -10,5 +10,6 @@
 
 extern void wake_init(void);
 extern void wake_at_commit(void);
+extern void wake_for_servers(void);
 
 #endif							/* TRANSCRIBE_WAKE_H */

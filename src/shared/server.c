@@ -19,11 +19,13 @@
 #include "catalog/pg_foreign_table.h"
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
+#include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #include "compat.h"
 
@@ -91,6 +93,8 @@ static const Option options_table[] = {
 	"24MB", 64 * 1024, 60 * 1024 * 1024},
 	{"request_interval", ForeignServerRelationId, OPTION_TIME, FIELD(request_interval),
 	"0", 0, 3600 * 1000},
+	{"requests_per_minute", ForeignServerRelationId, OPTION_INTEGER,
+	FIELD(requests_per_minute), "0", 0, 100000},
 	{"max_requests", ForeignServerRelationId, OPTION_INTEGER, FIELD(max_requests),
 	"8", 0, 1000},
 	{"connect_timeout", ForeignServerRelationId, OPTION_TIME, FIELD(connect_timeout),
@@ -282,6 +286,64 @@ find_option(const char *name, Oid catalog)
 	return NULL;
 }
 
+/*
+ * The names in a list of servers, without repetitions; NIL if it is no list.
+ * They are separated by commas; one that holds a comma or a blank is quoted.
+ */
+List *
+server_list_parse(const char *text)
+{
+	List	   *raw;
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	if (!SplitGUCList(pstrdup(text), ',', &raw) ||
+		list_length(raw) > SERVER_LIST_MAX)
+		return NIL;
+	foreach(lc, raw)
+	{
+		bool		known = false;
+		ListCell   *other;
+
+		foreach(other, names)
+			known |= strcmp(lfirst(other), lfirst(lc)) == 0;
+		if (!known)
+			names = lappend(names, lfirst(lc));
+	}
+	return names;
+}
+
+/* The list as it is stored: written in one way only. */
+char *
+server_list_text(List *names)
+{
+	StringInfoData text;
+	ListCell   *lc;
+
+	initStringInfo(&text);
+	foreach(lc, names)
+	{
+		const char *name = lfirst(lc);
+
+		if (text.len > 0)
+			appendStringInfoString(&text, ", ");
+		if (strpbrk(name, ", \t\r\n\v\f\"") == NULL && name[0] != '\0')
+		{
+			appendStringInfoString(&text, name);
+			continue;
+		}
+		appendStringInfoChar(&text, '"');
+		for (const char *p = name; *p != '\0'; p++)
+		{
+			if (*p == '"')
+				appendStringInfoChar(&text, '"');
+			appendStringInfoChar(&text, *p);
+		}
+		appendStringInfoChar(&text, '"');
+	}
+	return text.data;
+}
+
 /* Raise an error unless all options are ones that the object takes. */
 void
 server_validate_options(List *options, Oid catalog)
@@ -357,6 +419,26 @@ parse_options(List *options, TranscribeServer *server)
 	}
 }
 
+/* A number that changes when an option does; of a user mapping, too. */
+uint32
+server_options_version(List *options)
+{
+	uint32		version = 0;
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+		char	   *value = defGetString(def);
+
+		version = hash_combine(version, hash_bytes((unsigned char *) def->defname,
+												   strlen(def->defname)));
+		version = hash_combine(version, hash_bytes((unsigned char *) value,
+												   strlen(value)));
+	}
+	return version;
+}
+
 /*
  * Find a server by name, for a role that wants to use it: it must exist, be
  * ours, have a URL, and the role must have USAGE on it.  What is wrong is for
@@ -375,6 +457,8 @@ server_find(const char *name, Oid roleid, TranscribeServer *server)
 		return SERVER_NO_USAGE;
 	parse_options(found->options, server);
 	server->serverid = found->serverid;
+	server->version = server_options_version(found->options);
+	server->name = pstrdup(found->servername);
 	return server->url != NULL ? SERVER_USABLE : SERVER_NO_URL;
 }
 

@@ -16,6 +16,8 @@
 typedef struct TranscribeServer
 {
 	Oid			serverid;
+	uint32		version;		/* changes with the options */
+	char	   *name;
 	char	   *url;			/* without a slash at its end */
 	char	   *model;			/* or NULL */
 	char	   *language;		/* or NULL: the server detects it */
@@ -32,7 +34,8 @@ typedef struct TranscribeServer
 	int			chunk_seconds;
 	int			max_upload_bytes;
 	int			request_interval;
-	int			max_requests;	/* 0: no limit */
+	int			requests_per_minute;	/* 0: no limit */
+	int			max_requests;	/* likewise */
 	int			connect_timeout;
 	int			request_timeout;
 	int			max_attempts;
@@ -41,6 +44,13 @@ typedef struct TranscribeServer
 	bool		insecure_key;	/* a key may go out in clear text */
 	bool		link_local;		/* link-local addresses are allowed */
 } TranscribeServer;
+
+/* Whose key a server is asked with. */
+typedef struct TranscribeKey
+{
+	Oid			mapping;		/* user mapping that gives it, or none */
+	uint32		version;		/* changes with the mapping's options */
+} TranscribeKey;
 
 /* Why a role cannot use a server. */
 typedef enum ServerProblem
@@ -52,6 +62,12 @@ typedef enum ServerProblem
 	SERVER_NO_URL
 } ServerProblem;
 
+/* Servers in a list; an index entry holds as many names. */
+#define SERVER_LIST_MAX		16
+
+extern List *server_list_parse(const char *text);
+extern char *server_list_text(List *names);
+extern uint32 server_options_version(List *options);
 extern void server_validate_options(List *options, Oid catalog);
 extern ServerProblem server_find(const char *name, Oid roleid,
 								 TranscribeServer *server);

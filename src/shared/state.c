@@ -59,11 +59,13 @@ startup_shmem(void)
 
 		/* Nothing is known of any database yet. */
 		pg_atomic_init_u32(&state->visit_all, 1);
+		pg_atomic_init_u32(&state->nclosures, 0);
 		for (int i = 0; i < STATE_DATABASES; i++)
 		{
 			StateDatabase *db = &state->databases[i];
 
 			pg_atomic_init_u32(&db->pending, 0);
+			pg_atomic_init_u32(&db->altered, 0);
 			pg_atomic_init_u32(&db->doubtful, 0);
 			pg_atomic_init_u64(&db->worker, 0);
 			db->next_due = DT_NOEND;
@@ -112,6 +114,7 @@ state_find_database(Oid dbid, bool create)
 
 		Assert(LWLockHeldByMeInMode(state->lock, LW_EXCLUSIVE));
 		pg_atomic_write_u32(&db->pending, 0);
+		pg_atomic_write_u32(&db->altered, 0);
 		pg_atomic_write_u32(&db->doubtful, 0);
 		pg_atomic_write_u64(&db->worker, 0);
 		db->next_due = DT_NOEND;

@@ -20,6 +20,11 @@
  * an orphan, certainly and at once.  After a crash this memory is new and
  * all claims are orphans.
  *
+ * Closures say which servers are not to be asked for a while (closure.c).  The
+ * worker of their database and those who open a server by hand write them,
+ * under the lock; their number may be read without it, to see that there are
+ * none.
+ *
  * Progress slots belong to a worker slot.  Their worker alone writes them;
  * writers hold the lock exclusively, readers share it.  The lock is held for
  * some stores only, never while anything is waited for.
@@ -35,6 +40,8 @@
 #include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
+
+#include "shared/server.h"
 
 #define TRANSCRIBE_MAX_WORKERS			64
 #define TRANSCRIBE_MAX_JOBS_PER_WORKER	50
@@ -53,6 +60,7 @@ typedef struct StateDatabase
 	Oid			dbid;			/* InvalidOid: free; under the lock */
 	pg_atomic_uint32 pending;	/* something was committed; set by anybody,
 								 * cleared by the worker that looks */
+	pg_atomic_uint32 altered;	/* a server or a key was; likewise */
 	pg_atomic_uint32 doubtful;	/* a prepared transaction may hold jobs; set
 								 * at PREPARE, cleared by a worker that finds
 								 * none left */
@@ -62,6 +70,34 @@ typedef struct StateDatabase
 	int			failures;		/* starts since a worker last came to work;
 								 * under the lock */
 } StateDatabase;
+
+/* Closures at once in the cluster; 90 kB. */
+#define STATE_CLOSURES					256
+
+/* Why a server is closed. */
+typedef enum ClosureKind
+{
+	CLOSURE_NONE,				/* the entry is free */
+	CLOSURE_PAUSED,				/* it has asked for a pause */
+	CLOSURE_UNREACHABLE,		/* request after request has failed */
+	CLOSURE_STOPPED				/* it refuses the key, or wants to be paid */
+} ClosureKind;
+
+typedef struct StateClosure
+{
+	ClosureKind kind;
+	Oid			dbid;
+	Oid			serverid;
+	uint32		version;		/* of the server's options */
+	bool		of_key;			/* only for requests that carry this key: */
+	TranscribeKey key;
+	int			times;			/* closed so often, in a row */
+	int64		until;			/* tried again then, in ms of a clock that
+								 * nobody sets: worker_clock() */
+	TimestampTz since;
+	char		code[32];		/* as in transcribe_jobs.error_code */
+	char		reason[256];	/* as in transcribe_jobs.error, in UTF-8 */
+} StateClosure;
 
 typedef struct StateProgress
 {
@@ -95,6 +131,8 @@ typedef struct TranscribeState
 	pg_atomic_uint32 visit_all; /* the launcher shall visit every database */
 	StateDatabase databases[STATE_DATABASES];
 	StateWorker workers[TRANSCRIBE_MAX_WORKERS];
+	pg_atomic_uint32 nclosures; /* entries taken */
+	StateClosure closures[STATE_CLOSURES];
 	StateProgress progress[FLEXIBLE_ARRAY_MEMBER];	/* jobs_per_worker each */
 } TranscribeState;
 

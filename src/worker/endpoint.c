@@ -31,6 +31,9 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "worker/limits.h"
+#include "worker/worker.h"
+
 /* A key is some dozens of characters; a token may have a few thousand. */
 #define MAX_KEY_FILE	16384
 
@@ -107,34 +110,132 @@ find_mapping(Oid roleid, Oid serverid)
 	return tuple;
 }
 
+/* Its options, as a list of DefElem. */
+static List *
+mapping_options(HeapTuple tuple)
+{
+	bool		isnull;
+	Datum		options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
+										  Anum_pg_user_mapping_umoptions, &isnull);
+
+	return isnull ? NIL : untransformRelOptions(options);
+}
+
 /* Find the key, if there is one; false if the job failed by it. */
 static bool
 resolve_key(Job *job)
 {
 	HeapTuple	tuple = find_mapping(job->owner_oid, job->server.serverid);
-	Datum		options;
-	bool		isnull;
 	bool		good = true;
 	ListCell   *lc;
 
 	if (!HeapTupleIsValid(tuple))
 		return true;
-	options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
-							  Anum_pg_user_mapping_umoptions, &isnull);
-	if (!isnull)
+	foreach(lc, mapping_options(tuple))
 	{
-		foreach(lc, untransformRelOptions(options))
-		{
-			DefElem    *def = lfirst_node(DefElem, lc);
+		DefElem    *def = lfirst_node(DefElem, lc);
 
-			if (strcmp(def->defname, "api_key") == 0)
-				job->api_key = MemoryContextStrdup(job->context, defGetString(def));
-			else if (strcmp(def->defname, "api_key_file") == 0)
-				good = read_key_file(job, defGetString(def));
-		}
+		if (strcmp(def->defname, "api_key") == 0)
+			job->api_key = MemoryContextStrdup(job->context, defGetString(def));
+		else if (strcmp(def->defname, "api_key_file") == 0)
+			good = read_key_file(job, defGetString(def));
 	}
 	ReleaseSysCache(tuple);
 	return good;
+}
+
+/*
+ * The servers of a list that a role may use now, as EndpointCandidates in the
+ * order of the list.  What is wrong with the others is told when none is left.
+ */
+List *
+endpoint_candidates(const char *servers, const char *owner)
+{
+	Oid			roleid = get_role_oid(owner, true);
+	List	   *candidates = NIL;
+	ListCell   *lc;
+
+	if (!OidIsValid(roleid))
+		return NIL;
+	foreach(lc, server_list_parse(servers))
+	{
+		EndpointCandidate *candidate = palloc0(sizeof(EndpointCandidate));
+		HeapTuple	mapping;
+
+		if (server_find(lfirst(lc), roleid, &candidate->server) != SERVER_USABLE)
+			continue;
+		mapping = find_mapping(roleid, candidate->server.serverid);
+		if (HeapTupleIsValid(mapping))
+		{
+			candidate->key.mapping = ((Form_pg_user_mapping) GETSTRUCT(mapping))->oid;
+			candidate->key.version = server_options_version(mapping_options(mapping));
+			ReleaseSysCache(mapping);
+		}
+		candidates = lappend(candidates, candidate);
+	}
+	if (candidates != NIL)
+		((EndpointCandidate *) llast(candidates))->last = true;
+	return candidates;
+}
+
+/* None of the job's servers can be used: say why of the first. */
+static void
+fail_without_server(Job *job)
+{
+	List	   *names = server_list_parse(job->servers);
+	const char *name = names != NIL ? linitial(names) : job->servers;
+	TranscribeServer server;
+
+	switch (server_find(name, job->owner_oid, &server))
+	{
+		case SERVER_USABLE:
+			break;
+		case SERVER_MISSING:
+		case SERVER_OTHER_WRAPPER:
+			job_fail(job, "server_missing", false, true, -1,
+					 "server \"%s\" does not exist any more", name);
+			break;
+		case SERVER_NO_USAGE:
+			job_fail(job, "permission_denied", false, true, -1,
+					 "role \"%s\" has no USAGE on server \"%s\"",
+					 job->owner, name);
+			break;
+		case SERVER_NO_URL:
+			job_fail(job, "server_missing", false, true, -1,
+					 "server \"%s\" has no option \"url\"", name);
+			break;
+	}
+}
+
+/*
+ * The first of the candidates that has room.  After an attempt that failed the
+ * search begins behind the server that it was made at, and comes round.  That
+ * none has room happens when the last place was taken a moment ago: then the
+ * job waits at the one whose turn it is.
+ */
+static EndpointCandidate *
+choose_candidate(Job *job, List *candidates)
+{
+	int			n = list_length(candidates);
+	int			first = 0;
+
+	for (int i = 0; i < n && job->served_by != NULL; i++)
+	{
+		EndpointCandidate *candidate = list_nth(candidates, i);
+
+		if (strcmp(candidate->server.name, job->served_by) == 0)
+			first = (i + 1) % n;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		EndpointCandidate *candidate = list_nth(candidates, (first + i) % n);
+		int64		closed_until;
+
+		if (limits_room(&candidate->server, candidate->key, n == 1,
+						worker_clock(), &closed_until) > 0)
+			return candidate;
+	}
+	return list_nth(candidates, first);
 }
 
 /* Find the server; false if the job failed by it. */
@@ -142,30 +243,23 @@ static bool
 resolve_server(Job *job)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
-	ServerProblem problem = server_find(job->server_name, job->owner_oid,
-										&job->server);
+	List	   *candidates = endpoint_candidates(job->servers, job->owner);
+	EndpointCandidate *chosen;
 
-	MemoryContextSwitchTo(oldcontext);
-	switch (problem)
+	if (candidates == NIL)
+		fail_without_server(job);
+	else
 	{
-		case SERVER_USABLE:
-			break;
-		case SERVER_MISSING:
-		case SERVER_OTHER_WRAPPER:
-			job_fail(job, "server_missing", false, true, -1,
-					 "server \"%s\" does not exist any more", job->server_name);
-			break;
-		case SERVER_NO_USAGE:
-			job_fail(job, "permission_denied", false, true, -1,
-					 "role \"%s\" has no USAGE on server \"%s\"",
-					 job->owner, job->server_name);
-			break;
-		case SERVER_NO_URL:
-			job_fail(job, "server_missing", false, true, -1,
-					 "server \"%s\" has no option \"url\"", job->server_name);
-			break;
+		chosen = choose_candidate(job, candidates);
+		job->server = chosen->server;
+		job->key = chosen->key;
+		job->last_server = chosen->last;
+		job->alternatives = list_length(candidates) > 1;
+		job->held = true;
+		limits_hold(job->server.serverid);
 	}
-	return problem == SERVER_USABLE;
+	MemoryContextSwitchTo(oldcontext);
+	return candidates != NIL;
 }
 
 /*
@@ -178,7 +272,7 @@ convert_options(Job *job)
 	char	  **texts[] = {
 		&job->options.language, &job->options.prompt,
 		&job->options.model, &job->options.temperature,
-		&job->server.language, &job->server.prompt,
+		&job->server.name, &job->server.language, &job->server.prompt,
 		&job->server.model, &job->server.temperature
 	};
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);

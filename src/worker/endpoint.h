@@ -10,6 +10,15 @@
 
 #include "worker/job.h"
 
+/* A server that a job may go to. */
+typedef struct EndpointCandidate
+{
+	TranscribeServer server;
+	TranscribeKey key;
+	bool		last;			/* of the list, as it was enqueued */
+} EndpointCandidate;
+
+extern List *endpoint_candidates(const char *servers, const char *owner);
 extern void endpoint_resolve(Job *job);
 
 #endif							/* TRANSCRIBE_ENDPOINT_H */

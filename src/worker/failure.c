@@ -19,41 +19,62 @@
 #define MAX_RETRY_AFTER_MS	(3600 * 1000)
 
 /*
- * Judge an answer by its status; not for 200, whose body decides.
- *
- * Overload is no fault of the job's, so 429 is not charged: a job waits out
- * any number of them.  What a client did wrong stays wrong.
+ * Judge an answer by its status; not for 200, whose body decides, nor for what
+ * closes the server to all jobs: 401, 403 and 429.  What a client did wrong
+ * stays wrong, at whatever server.
  */
 FailureVerdict
 failure_of_status(int status)
 {
 	switch (status)
 	{
-		case 401:
-		case 403:
-			return (FailureVerdict) {"unauthorized", false, true};
 		case 404:
-			return (FailureVerdict) {"not_found_at_server", false, true};
+			return (FailureVerdict) {"not_found_at_server", false, true, true};
 		case 408:
-			return (FailureVerdict) {"timeout", true, true};
+			return (FailureVerdict) {"timeout", true, true, true};
 		case 409:
-			return (FailureVerdict) {"server_error", true, true};
+			return (FailureVerdict) {"server_error", true, true, true};
 		case 413:
-			return (FailureVerdict) {"too_large_for_server", false, true};
+			return (FailureVerdict) {"too_large_for_server", false, true, false};
 		case 415:
-			return (FailureVerdict) {"refused_audio", false, true};
-		case 429:
-			return (FailureVerdict) {"rate_limited", true, false};
+			return (FailureVerdict) {"refused_audio", false, true, false};
 		default:
 			break;
 	}
 	if (status >= 500)
-		return (FailureVerdict) {"server_error", true, true};
+		return (FailureVerdict) {"server_error", true, true, true};
 	if (status >= 400)
-		return (FailureVerdict) {"refused", false, true};
+		return (FailureVerdict) {"refused", false, true, false};
 
 	/* A redirect, which is not followed, or no content. */
-	return (FailureVerdict) {"bad_response", false, true};
+	return (FailureVerdict) {"bad_response", false, true, true};
+}
+
+/* Whether the word is one of a list, which ends with NULL. */
+static bool
+is_one_of(const char *code, const char *const *list)
+{
+	for (int i = 0; list[i] != NULL; i++)
+	{
+		if (strcmp(code, list[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether that no answer came says that the server is not there, or not well.
+ * A timeout says so of a long recording as well, and so does not count.
+ */
+bool
+failure_is_of_server(const char *code)
+{
+	static const char *const of_server[] = {
+		"could_not_resolve", "could_not_connect", "tls_failed",
+		"connection_lost", NULL
+	};
+
+	return is_one_of(code, of_server);
 }
 
 /*
@@ -68,12 +89,7 @@ failure_media_may_pass(const char *code)
 		"out_of_memory", "io_error", "internal_error", NULL
 	};
 
-	for (int i = 0; passing[i] != NULL; i++)
-	{
-		if (strcmp(code, passing[i]) == 0)
-			return true;
-	}
-	return false;
+	return is_one_of(code, passing);
 }
 
 /*

@@ -78,6 +78,8 @@ job_free(Job *job)
 {
 	if (job->api_key != NULL)
 		explicit_bzero(job->api_key, strlen(job->api_key));
+	if (job->held)
+		limits_release(job->server.serverid);
 	if (job->progress != NULL)
 	{
 		TranscribeState *state = transcribe_state();
@@ -287,6 +289,30 @@ job_agent_died(Job *job, const char *how)
 		return;
 	job_fail(job, "crashed", true, false, -1, "transcribe_agent %s", how);
 	job->failure->crashed = true;
+}
+
+/*
+ * That the attempt failed was its server's fault: if another one follows in
+ * the list, the job goes there at once.
+ */
+static void
+blame_server(Job *job)
+{
+	if (job->failure == NULL || job->last_server)
+		return;
+	job->failure->retry = true;
+	job->failure->delay = 0;
+}
+
+/*
+ * The server is closed to the job: it waits in the queue, at no cost, until
+ * there is a place for it again, there or elsewhere.
+ */
+static void
+fail_closed(Job *job, const StateClosure *closure)
+{
+	job_fail(job, closure->code, true, false, -1, "%s", closure->reason);
+	job->failure->delay = 0;
 }
 
 /* Whether the recording's channels are transcribed apart. */
@@ -516,45 +542,69 @@ find_chunk(Job *job, uint32 chunk_no, uint32 request_no)
 }
 
 /*
- * A refusal that names no key is, most of the time, a missing user mapping:
- * say so, since the server cannot.
+ * The server refuses the key, or the account is used up: no job with this key
+ * is to ask again.  A refusal that names no key is, most of the time, a
+ * missing user mapping: say so, since the server cannot.
  */
+static void
+stop_server(Job *job, WireResponse *response)
+{
+	char	   *refusal = response_refusal(response->body, response->body_len,
+										   response->status);
+	const char *code = response->status == 429 ? "quota_exhausted" :
+		job->api_key == NULL ? "key_missing" : "unauthorized";
+	char	   *reason = job->api_key != NULL ? refusal :
+		psprintf("%s (no user mapping of server \"%s\" gives a key to this role)",
+				 refusal, job->server.name);
+
+	limits_stop(&job->server, job->key, worker_clock(), code, reason);
+	(void) job_give_way(job);
+}
+
+/* The server has refused this request, or failed at it. */
 static void
 fail_refused(Job *job, WireResponse *response)
 {
 	FailureVerdict verdict = failure_of_status(response->status);
 	char	   *refusal = response_refusal(response->body, response->body_len,
 										   response->status);
-	bool		keyless = job->api_key == NULL &&
-		(response->status == 401 || response->status == 403);
 
-	job_fail(job, keyless ? "key_missing" : verdict.code, verdict.retry,
-			 verdict.charge, response->retry_after_ms, "%s%s%s%s", refusal,
-			 keyless ? " (no user mapping of server \"" : "",
-			 keyless ? job->server_name : "",
-			 keyless ? "\" gives a key to this role)" : "");
+	if (response->status >= 500)
+		limits_failed(&job->server, worker_clock(), verdict.code, refusal);
+	else
+		limits_accepted(job->server.serverid, job->key);
+	if (response->should_retry != WIRE_ADVICE_NONE)
+		verdict.retry = response->should_retry == WIRE_ADVICE_RETRY;
+	job_fail(job, verdict.code, verdict.retry, verdict.charge,
+			 response->retry_after_ms, "%s", refusal);
+	if (verdict.elsewhere)
+		blame_server(job);
 }
 
 /*
- * Give up for now if the job's server is to be left alone for long, and
- * nothing is under way there.  True if that was so; it costs no attempt.
+ * Give up for now if the job's server is closed for long, or another one may
+ * be open, and nothing is under way there.  True if that was so; it costs no
+ * attempt.
  */
 bool
 job_give_way(Job *job)
 {
-	int64		pause = limits_pause(job->server.serverid, worker_clock());
+	int64		now = worker_clock();
+	StateClosure closure;
 	ListCell   *lc;
 
-	if (pause <= LONGEST_PAUSE_MS)
+	if (job->state >= JOB_ENDING ||
+		!limits_closed(&job->server, job->key, now, &closure))
+		return false;
+	if (closure.kind != CLOSURE_STOPPED && !job->alternatives &&
+		closure.until - now <= LONGEST_PAUSE_MS)
 		return false;
 	foreach(lc, job->chunks)
 	{
 		if (((JobChunk *) lfirst(lc))->state == CHUNK_SENT)
 			return false;
 	}
-	job_fail(job, "rate_limited", true, false, pause,
-			 "server \"%s\" asks for a pause of %.0f s",
-			 job->server_name, pause / 1000.0);
+	fail_closed(job, &closure);
 	return true;
 }
 
@@ -565,8 +615,8 @@ job_give_way(Job *job)
 static void
 wait_for_server(Job *job, WireResponse *response)
 {
-	int64		wait = limits_refused(&job->server, worker_clock(),
-									  response->retry_after_ms);
+	int64		wait = limits_pause(&job->server, worker_clock(),
+									response->retry_after_ms);
 
 	if (!job_give_way(job))
 		job_note(job, "server asks for a pause of %.1f s", wait / 1000.0);
@@ -597,6 +647,10 @@ handle_response(Job *job, WireFrame *frame)
 		request_learn_format(job);
 		job_note(job, "asking for json instead");
 	}
+	else if (response.status == 401 || response.status == 403 ||
+			 (response.status == 429 &&
+			  response_is_out_of_quota(response.body, response.body_len)))
+		stop_server(job, &response);
 	else if (response.status == 429 ||
 			 (response.status == 503 && response.retry_after_ms > 0))
 		wait_for_server(job, &response);
@@ -606,13 +660,16 @@ handle_response(Job *job, WireFrame *frame)
 	{
 		good = response_parse(response.body, response.body_len,
 							  response.content_type, &chunk->response, &problem);
+		limits_accepted(job->server.serverid, job->key);
 		if (!good)
+		{
 			job_fail(job, "bad_response", true, true, -1,
 					 "the server's answer cannot be used: %s", problem);
+			blame_server(job);
+		}
 		else
 		{
 			chunk->state = CHUNK_ANSWERED;
-			limits_accepted(job->server.serverid);
 			if (job->language == NULL)
 				job->language = chunk->response.language;
 			release_chunk(job, chunk);
@@ -636,7 +693,10 @@ handle_request_failed(Job *job, WireFrame *frame)
 		return;
 	limits_finished(job->server.serverid);
 	chunk->state = CHUNK_READY;
+	if (failure_is_of_server(failed.code))
+		limits_failed(&job->server, worker_clock(), failed.code, failed.message);
 	job_fail(job, failed.code, failed.retry, true, -1, "%s", failed.message);
+	blame_server(job);
 }
 
 /* How far reading or sending has come. */
@@ -736,7 +796,8 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	chunk->state = CHUNK_SENT;
 	chunk->asked_json = request_asks_json(job);
 	request_put(agent_output(), job, chunk, chunk->request_no);
-	limits_started(&job->server, now);
+	limits_started(&job->server, job->key, now);
+	job->asked = true;
 	if (job->state == JOB_PREPROCESSING)
 		job_set_state(job, JOB_TRANSCRIBING);
 	job_note(job, "sending chunk %d", job_saved_number(job, chunk->chunk_no) + 1);
@@ -885,6 +946,10 @@ log_failure(Job *job)
 	if (strcmp(job->write_status, "failed") == 0)
 		ereport(LOG,
 				(errmsg("transcription job " INT64_FORMAT " failed: %s",
+						job->id, job->failure->error)));
+	else if (job->failure->delay == 0)
+		ereport(LOG,
+				(errmsg("transcription job " INT64_FORMAT " goes back to the queue: %s",
 						job->id, job->failure->error)));
 	else
 		ereport(LOG,

@@ -97,7 +97,8 @@ typedef struct Job
 	int64		id;
 	char	   *path;
 	char	   *owner;
-	char	   *server_name;
+	char	   *servers;		/* one name, or a list */
+	char	   *served_by;		/* server of the last attempt, if that failed */
 	JobOptions	options;
 	int			attempts;
 	int			max_attempts;
@@ -109,6 +110,10 @@ typedef struct Job
 	Oid			owner_oid;
 	TranscribeServer server;	/* its texts in UTF-8 */
 	char	   *api_key;		/* or NULL; wiped when the job is freed */
+	TranscribeKey key;			/* whose it is */
+	bool		held;			/* it is counted as a job of the server */
+	bool		alternatives;	/* it might go to another server, */
+	bool		last_server;	/* which does not come later in the list */
 	bool		any_file;		/* the owner may read any file of the server */
 
 	/* the attempt */
@@ -121,6 +126,7 @@ typedef struct Job
 	bool		media_ended;
 	bool		starts_over;	/* what is saved has to be forgotten first */
 	bool		begun;			/* answers may be saved */
+	bool		asked;			/* a request was sent */
 	bool		noted_transcribing; /* the row says so */
 	int64		last_frame;		/* when media was last heard of */
 	int64		last_check;		/* when it was last looked at, */

@@ -17,10 +17,8 @@
 #include "worker/queue.h"
 
 #include "catalog/pg_type.h"
-#include "catalog/namespace.h"
 #include "commands/async.h"
 #include "executor/spi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/array.h"
@@ -31,6 +29,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "shared/encoding.h"
 #include "shared/extension.h"
 #include "shared/statement.h"
 #include "transcribe.h"
@@ -173,12 +172,14 @@ job_from_row(int row)
 {
 	static uint64 tag = 0;
 	bool		isnull;
+	bool		failed;
+	Datum		served_by;
 	Job		   *job = job_create(DatumGetInt64(column(row, 1, &isnull)), ++tag);
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
 	Jsonb	   *options;
 
 	job->path = TextDatumGetCString(column(row, 2, &isnull));
-	job->server_name = TextDatumGetCString(column(row, 3, &isnull));
+	job->servers = TextDatumGetCString(column(row, 3, &isnull));
 	job->owner = pstrdup(NameStr(*DatumGetName(column(row, 4, &isnull))));
 	job->attempts = DatumGetInt32(column(row, 5, &isnull));
 	job->max_attempts = DatumGetInt32(column(row, 6, &isnull));
@@ -191,6 +192,11 @@ job_from_row(int row)
 	job->options.words = option_text(options, "words") != NULL;
 	job->options.translate = option_text(options, "translate") != NULL;
 	job->options.channels = option_text(options, "channels");
+
+	/* Only where the last attempt failed is another server to be preferred. */
+	served_by = column(row, 9, &isnull);
+	if (!isnull && DatumGetBool(column(row, 10, &failed)))
+		job->served_by = TextDatumGetCString(served_by);
 	MemoryContextSwitchTo(oldcontext);
 	return job;
 }
@@ -258,22 +264,49 @@ find_saved(List *jobs)
 		add_saved(begun, i);
 }
 
-/*
- * Claim up to so many jobs.  The list is in the caller's context, not in
- * that of SPI; the jobs are freed by the caller if the transaction fails.
- */
+/* What is queued, in groups (a List of ClaimGroup). */
 List *
-queue_claim(int64 incarnation, int room)
+queue_waiting(void)
 {
 	static Statement statement = {
-		"SELECT id, path, server, owner, attempts, max_attempts, progress, options "
-		"FROM %1$s.transcribe_claim($1, $2) "
-		"ORDER BY priority DESC, run_at, id",
-		2, {INT8OID, INT4OID}
+		"SELECT server, owner, priority, run_at FROM %1$s.transcribe_waiting()"
 	};
-	Datum		values[2] = {Int64GetDatum(incarnation), Int32GetDatum(room)};
-	List	   *jobs = NIL;
+	List	   *groups = NIL;
 
+	execute(&statement, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		ClaimGroup *group = palloc0(sizeof(ClaimGroup));
+
+		group->servers = TextDatumGetCString(column(i, 1, &isnull));
+		group->owner = pstrdup(NameStr(*DatumGetName(column(i, 2, &isnull))));
+		group->priority = DatumGetInt32(column(i, 3, &isnull));
+		group->due = DatumGetTimestampTz(column(i, 4, &isnull));
+		groups = lappend(groups, group);
+	}
+	return groups;
+}
+
+/* Claim jobs of a group; they are added to the list, in their order. */
+static List *
+claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
+{
+	static Statement statement = {
+		"SELECT id, path, server, owner, attempts, max_attempts, progress, "
+		"options, served_by, error_code IS NOT NULL "
+		"FROM %1$s.transcribe_claim($1, $2, $3, $4, $5) ORDER BY run_at, id",
+		5, {INT8OID, TEXTOID, NAMEOID, INT4OID, INT4OID}
+	};
+	NameData	owner;
+	Datum		values[5];
+
+	namestrcpy(&owner, group->owner);
+	values[0] = Int64GetDatum(incarnation);
+	values[1] = CStringGetTextDatum(group->servers);
+	values[2] = NameGetDatum(&owner);
+	values[3] = Int32GetDatum(group->priority);
+	values[4] = Int32GetDatum(group->room);
 	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -283,21 +316,26 @@ queue_claim(int64 incarnation, int room)
 		jobs = lappend(jobs, job);
 		MemoryContextSwitchTo(oldcontext);
 	}
-	find_saved(jobs);
 	return jobs;
 }
 
-/* When the next queued job may start; DT_NOEND if none is queued. */
-TimestampTz
-queue_next_due(void)
+/*
+ * Claim what claim_plan() has found room for.  The jobs are freed by the
+ * caller if the transaction fails.
+ */
+List *
+queue_claim(int64 incarnation, List *groups)
 {
-	static Statement statement = {"SELECT %1$s.transcribe_next_due()"};
-	bool		isnull;
-	Datum		value;
+	List	   *jobs = NIL;
+	ListCell   *lc;
 
-	execute(&statement, NULL, NULL);
-	value = column(0, 1, &isnull);
-	return isnull ? DT_NOEND : DatumGetTimestampTz(value);
+	foreach(lc, groups)
+	{
+		if (((ClaimGroup *) lfirst(lc))->room > 0)
+			jobs = claim_group(incarnation, lfirst(lc), jobs);
+	}
+	find_saved(jobs);
+	return jobs;
 }
 
 /* Whether this database has prepared transactions, which may hold jobs. */
@@ -383,56 +421,10 @@ queue_transcribing(int64 incarnation, Job *job)
 	return result_bool();
 }
 
-/*
- * Text from outside, which is UTF-8, in the database's encoding.  What that
- * cannot represent becomes a question mark: better a mark than no transcript.
- */
-static char *
-to_server(const char *utf8)
-{
-	unsigned char *src = (unsigned char *) utf8;
-	int			len = strlen(utf8);
-	int			size = len * MAX_CONVERSION_GROWTH + 1;
-	int			encoding = GetDatabaseEncoding();
-	unsigned char *dest;
-	int			filled = 0;
-	Oid			proc;
-
-	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-		return pstrdup(utf8);
-	proc = FindDefaultConversionProc(PG_UTF8, encoding);
-	if (!OidIsValid(proc))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("default conversion function for encoding \"%s\" to \"%s\" does not exist",
-						"UTF8", pg_encoding_to_char(encoding))));
-	dest = palloc(size);
-	while (len > 0)
-	{
-		int			taken = pg_do_encoding_conversion_buf(proc, PG_UTF8, encoding,
-														  src, len, dest + filled,
-														  size - filled, true);
-
-		filled += strlen((char *) dest + filled);
-		src += taken;
-		len -= taken;
-		if (len > 0)
-		{
-			int			skip = Min(pg_utf_mblen(src), len);
-
-			dest[filled++] = '?';
-			src += skip;
-			len -= skip;
-		}
-	}
-	dest[filled] = '\0';
-	return (char *) dest;
-}
-
 static Datum
 text_datum(const char *utf8)
 {
-	return CStringGetTextDatum(to_server(utf8));
+	return CStringGetTextDatum(encoding_from_utf8(utf8));
 }
 
 /* A text argument that may be missing. */
@@ -449,13 +441,13 @@ queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 				 const char *segments)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_save_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-		14, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID,
+		"SELECT %1$s.transcribe_save_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+		15, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID,
 			FLOAT8OID, FLOAT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, JSONBOID,
-			INT4OID, FLOAT8OID}
+			INT4OID, FLOAT8OID, TEXTOID}
 	};
-	Datum		values[14];
-	char		nulls[] = "              ";
+	Datum		values[15];
+	char		nulls[] = "               ";
 	Datum	   *spans = palloc_array(Datum, chunk->nspans * 2 + 1);
 	const char *model;
 
@@ -478,12 +470,20 @@ queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 	values[8] = text_or_null(model, &nulls[8]);
 	values[9] = text_or_null(job->language, &nulls[9]);
 	values[10] = Int32GetDatum(job_percent(job));
-	values[11] = DirectFunctionCall1(jsonb_in, CStringGetDatum(to_server(segments)));
+	values[11] = DirectFunctionCall1(jsonb_in, CStringGetDatum(encoding_from_utf8(segments)));
 	values[12] = Int32GetDatum(chunk->channel);
 	nulls[12] = chunk->channel == WIRE_MIXED ? 'n' : ' ';
 	values[13] = Float8GetDatum(chunk->loudness);
+	values[14] = text_datum(job->server.name);
 	execute(&statement, values, nulls);
 	return result_bool();
+}
+
+/* The server that this attempt has sent something to, or NULL. */
+static const char *
+asked_server(Job *job)
+{
+	return job->asked ? job->server.name : NULL;
 }
 
 /* Complete a job all of whose chunks are saved; false: the claim is lost. */
@@ -491,12 +491,12 @@ bool
 queue_complete(int64 incarnation, Job *job, int chunks)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-		11, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, TEXTOID, FLOAT8OID,
-			TEXTOID, INT4OID, INT4OID, INT4OID}
+		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+		12, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, TEXTOID, FLOAT8OID,
+			TEXTOID, INT4OID, INT4OID, INT4OID, TEXTOID}
 	};
-	Datum		values[11];
-	char		nulls[] = "           ";
+	Datum		values[12];
+	char		nulls[] = "            ";
 	char	   *format;
 
 	values[0] = Int64GetDatum(incarnation);
@@ -515,6 +515,7 @@ queue_complete(int64 incarnation, Job *job, int chunks)
 	values[8] = Int32GetDatum(job->source.sample_rate);
 	values[9] = Int32GetDatum(job->source.channels);
 	values[10] = Int32GetDatum(job->source.streams);
+	values[11] = text_or_null(asked_server(job), &nulls[11]);
 	execute(&statement, values, nulls);
 	return result_bool();
 }
@@ -524,13 +525,14 @@ char *
 queue_fail(int64 incarnation, Job *job)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_fail($1, $2, $3, $4, $5, $6, $7)",
-		7, {INT8OID, INT8OID, TEXTOID, TEXTOID, INTERVALOID, BOOLOID, BOOLOID}
+		"SELECT %1$s.transcribe_fail($1, $2, $3, $4, $5, $6, $7, $8)",
+		8, {INT8OID, INT8OID, TEXTOID, TEXTOID, INTERVALOID, BOOLOID, BOOLOID,
+			TEXTOID}
 	};
 	JobFailure *failure = job->failure;
 	Interval	delay = {0};
-	Datum		values[7];
-	char		nulls[] = "       ";
+	Datum		values[8];
+	char		nulls[] = "        ";
 	char	   *status;
 
 	delay.time = failure->delay * INT64CONST(1000);
@@ -542,6 +544,7 @@ queue_fail(int64 incarnation, Job *job)
 	nulls[4] = failure->retry ? ' ' : 'n';
 	values[5] = BoolGetDatum(failure->charge);
 	values[6] = BoolGetDatum(failure->crashed);
+	values[7] = text_or_null(asked_server(job), &nulls[7]);
 	execute(&statement, values, nulls);
 	if (SPI_processed != 1)
 		return NULL;

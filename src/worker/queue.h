@@ -14,6 +14,7 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
+#include "worker/claim.h"
 #include "worker/job.h"
 
 /* Transactions. */
@@ -24,8 +25,8 @@ extern bool queue_find_extension(void);
 
 /* Statements, inside a transaction. */
 extern void queue_rescue(int64 incarnation, List *jobs);
-extern List *queue_claim(int64 incarnation, int room);
-extern TimestampTz queue_next_due(void);
+extern List *queue_waiting(void);
+extern List *queue_claim(int64 incarnation, List *groups);
 extern bool queue_has_prepared(void);
 extern List *queue_lost(int64 incarnation, List *jobs);
 extern void queue_give_back(int64 incarnation, List *jobs);

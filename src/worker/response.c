@@ -534,6 +534,33 @@ response_refuses_format(const char *body, size_t len)
 }
 
 /*
+ * Whether a refusal with status 429 is of the account, which waiting does not
+ * mend, and not of the rate: by the codes that OpenAI documents.
+ */
+bool
+response_is_out_of_quota(const char *body, size_t len)
+{
+	static const char *const codes[] = {
+		"insufficient_quota", "credit_balance_exhausted",
+		"organization_spend_limit_exceeded", "project_spend_limit_exceeded",
+		"organization_usage_limit_exceeded"
+	};
+	Response	response = {0};
+	const char *problem;
+
+	if (len == 0 || body[0] != '{' ||
+		!parse_json(body, len, &response, &problem) ||
+		response.error_code == NULL)
+		return false;
+	for (size_t i = 0; i < lengthof(codes); i++)
+	{
+		if (strcmp(response.error_code, codes[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
  * What a server said when it refused, in one line for the job's row: its own
  * message if it gave one in any of the known shapes, else the beginning of
  * what it sent if that is plain text.

@@ -58,6 +58,7 @@ typedef struct Response
 extern bool response_parse(const char *body, size_t len,
 						   const char *content_type, Response *response,
 						   const char **problem);
+extern bool response_is_out_of_quota(const char *body, size_t len);
 extern bool response_refuses_format(const char *body, size_t len);
 extern char *response_refusal(const char *body, size_t len, int status);
 

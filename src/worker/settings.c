@@ -48,6 +48,7 @@ static const struct
 	/* how statements are planned: by index, on a queue of any size */
 	{"enable_indexscan", "on"},
 	{"enable_bitmapscan", "on"},
+	{"enable_seqscan", "off"},
 	{"plan_cache_mode", "auto"},
 	{"jit", "off"},
 	{"max_parallel_workers_per_gather", "0"},

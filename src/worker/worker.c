@@ -39,6 +39,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -46,6 +47,7 @@
 #include "shared/state.h"
 #include "transcribe.h"
 #include "worker/agent.h"
+#include "worker/claim.h"
 #include "worker/endpoint.h"
 #include "worker/job.h"
 #include "worker/limits.h"
@@ -57,6 +59,9 @@
 
 /* The pause after an error that concerns no job in particular. */
 #define ERROR_PAUSE_MS		1000
+
+/* The pause before another look at jobs that somebody holds a lock on. */
+#define LOCKED_PAUSE_MS		100
 
 /* An error that one job's row keeps raising ends its attempt. */
 #define MAX_WRITE_ERRORS	10
@@ -406,11 +411,16 @@ drop_lost_jobs(void)
 /*
  * Look at the queue: rescue orphans, notice which jobs are no longer ours,
  * claim what is due and there is room for, and learn when the next is due.
+ * Returns whether anything was claimed.
  */
-static void
+static bool
 claim_jobs(void)
 {
+	bool		any;
+	bool		expected;
 	int			room = transcribe_jobs_per_worker - list_length(jobs);
+	List	   *groups;
+	TimestampTz now;
 	MemoryContext oldcontext;
 	ListCell   *lc;
 
@@ -419,18 +429,22 @@ claim_jobs(void)
 	 * it is what the crash is counted by.
 	 */
 	begin(first_claim);
+	if (pg_atomic_exchange_u32(&database->altered, 0) != 0)
+		InvalidateSystemCaches();
 	if (!queue_find_extension())
 	{
 		commit();
 		no_extension = true;
 		shutdown_requested = true;
-		return;
+		return false;
 	}
 	queue_rescue(incarnation, jobs);
 	drop_lost_jobs();
-	if (room > 0)
-		claimed = queue_claim(incarnation, room);
-	next_due = list_length(claimed) == room ? DT_NOEND : queue_next_due();
+	groups = queue_waiting();
+	now = GetCurrentTimestamp();
+	next_due = claim_plan(groups, jobs, room, now);
+	claimed = queue_claim(incarnation, groups);
+	expected = claim_has_room(groups);
 	if (pg_atomic_read_u32(&database->doubtful) != 0 && !queue_has_prepared())
 		pg_atomic_write_u32(&database->doubtful, 0);
 	foreach(lc, claimed)
@@ -438,15 +452,22 @@ claim_jobs(void)
 	commit();
 	if (claimed != NIL)
 		first_claim = false;
+	else if (expected)
+	{
+		/* Somebody holds locks on what is due, and will let go of it. */
+		next_due = Min(next_due, TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
+	}
 
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	jobs = list_concat(jobs, claimed);
 	MemoryContextSwitchTo(oldcontext);
 	foreach(lc, claimed)
 		assign_progress(lfirst(lc));
+	any = claimed != NIL;
 	list_free(claimed);
 	claimed = NIL;
 	publish_job_count();
+	return any;
 }
 
 /* The claim's transaction failed: nothing was claimed. */
@@ -476,8 +497,8 @@ claim_turn(void)
 
 	PG_TRY();
 	{
-		claim_jobs();
-		claim_wanted = false;
+		/* There may be more where those came from. */
+		claim_wanted = claim_jobs();
 		claim_failed = false;
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		database->failures = 0;
@@ -535,10 +556,12 @@ send_turn(void)
 		job_check_deadlines(job);
 		while ((chunk = job_ready_chunk(job)) != NULL)
 		{
-			if (!limits_may_start(&job->server, now, &wake_at))
+			if (!limits_may_start(&job->server, job->key, now, &wake_at))
 			{
+				StateClosure closure;
+
 				if (!job_give_way(job))
-					job_note(job, limits_pause(job->server.serverid, now) > 0 ?
+					job_note(job, limits_closed(&job->server, job->key, now, &closure) ?
 							 "waiting until the server takes requests again" :
 							 "waiting for its turn at the server");
 				break;

@@ -16,12 +16,12 @@
 
 /* A verdict in full. */
 static bool
-judged(int status, const char *code, bool retry, bool charge)
+judged(int status, const char *code, bool retry, bool elsewhere)
 {
 	FailureVerdict verdict = failure_of_status(status);
 
 	return strcmp(verdict.code, code) == 0 && verdict.retry == retry &&
-		verdict.charge == charge;
+		verdict.charge && verdict.elsewhere == elsewhere;
 }
 
 /* Every status has a verdict. */
@@ -30,24 +30,19 @@ test_statuses(void)
 {
 	bool		good = true;
 
-	ok(judged(401, "unauthorized", false, true) &&
-	   judged(403, "unauthorized", false, true),
-	   "a refused key is not tried again");
 	ok(judged(404, "not_found_at_server", false, true),
 	   "a wrong address is not tried again");
-	ok(judged(413, "too_large_for_server", false, true) &&
-	   judged(415, "refused_audio", false, true),
+	ok(judged(413, "too_large_for_server", false, false) &&
+	   judged(415, "refused_audio", false, false),
 	   "refused audio is not tried again");
-	ok(judged(400, "refused", false, true) &&
-	   judged(402, "refused", false, true) &&
-	   judged(422, "refused", false, true) &&
-	   judged(451, "refused", false, true) &&
-	   judged(499, "refused", false, true),
-	   "what the client did wrong stays wrong");
+	ok(judged(400, "refused", false, false) &&
+	   judged(402, "refused", false, false) &&
+	   judged(422, "refused", false, false) &&
+	   judged(451, "refused", false, false) &&
+	   judged(499, "refused", false, false),
+	   "what the client did wrong stays wrong, everywhere");
 	ok(judged(408, "timeout", true, true), "a server's timeout may pass");
 	ok(judged(409, "server_error", true, true), "a conflict may pass");
-	ok(judged(429, "rate_limited", true, false),
-	   "overload may pass and is not charged");
 
 	for (int status = 500; status < 600; status++)
 		good = good && judged(status, "server_error", true, true);
@@ -63,11 +58,24 @@ test_statuses(void)
 	{
 		FailureVerdict verdict = failure_of_status(status);
 
-		/* What is free of charge and never tried again would never end. */
 		good = good && verdict.code != NULL && verdict.code[0] != '\0' &&
-			(verdict.charge || verdict.retry);
+			verdict.charge;
 	}
-	ok(good, "any number has a verdict, and all but overload are charged");
+	ok(good, "any number has a verdict, and is charged");
+}
+
+/* What says that a server is not there, and what may be a recording's fault. */
+static void
+test_server(void)
+{
+	ok(failure_is_of_server("could_not_connect") &&
+	   failure_is_of_server("could_not_resolve") &&
+	   failure_is_of_server("tls_failed") &&
+	   failure_is_of_server("connection_lost"), "a server that is not there");
+	ok(!failure_is_of_server("timeout") &&
+	   !failure_is_of_server("response_too_large") &&
+	   !failure_is_of_server("certificate_refused") &&
+	   !failure_is_of_server(""), "what may be of one request alone");
 }
 
 /* What the media child says of itself may pass, what it says of a file not. */
@@ -157,6 +165,7 @@ int
 main(void)
 {
 	test_statuses();
+	test_server();
 	test_media();
 	test_backoff();
 	test_retry_after();
