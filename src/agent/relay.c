@@ -20,11 +20,9 @@
  *	  out_of_memory		a chunk could not be kept
  *
  * Back-pressure: a child is not read, and so waits in its next write, while
- * its recording holds two chunks (one being sent, one ahead), while all of
- * them hold MAX_HELD_BYTES, or while the worker does not take its frames.  A
- * recording that holds none may always bring one, so that a full memory slows
- * down but never locks up.  Memory is thus bounded by MAX_HELD_BYTES and one
- * chunk for each recording, twice while it is copied.
+ * wire_may_bring() says so, or while the worker does not take its frames.
+ * Memory is thus bounded by WIRE_MAX_HELD_BYTES and one chunk for each
+ * recording, twice while it is copied.
  *
  *-------------------------------------------------------------------------
  */
@@ -38,9 +36,6 @@
 #include <sys/socket.h>
 
 #include "agent/agent.h"
-
-#define MAX_HELD_CHUNKS		2
-#define MAX_HELD_BYTES		((size_t) 64 * 1024 * 1024)
 
 /* Read at once: a little more than a socket's buffer usually holds. */
 #define READ_SIZE			(256 * 1024)
@@ -98,6 +93,7 @@ relay_open(Relay *relay, const WireOpen *open)
 	char		message[160];
 
 	relay->slot = -1;
+	relay->max_held = open->max_held;
 	relay->max_frame = open->max_chunk_bytes < WIRE_MAX_PAYLOAD ?
 		(size_t) open->max_chunk_bytes + FRAME_SLACK : WIRE_MAX_PAYLOAD;
 	relay->child = child_take();
@@ -285,8 +281,7 @@ static bool
 may_read(const Relay *relay)
 {
 	return relay->child != NULL && wire_pending(out) <= AGENT_OUTPUT_HIGH &&
-		(relay->held == 0 ||
-		 (relay->held < MAX_HELD_CHUNKS && held_bytes < MAX_HELD_BYTES));
+		wire_may_bring(relay->held, relay->max_held, held_bytes);
 }
 
 /*

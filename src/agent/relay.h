@@ -38,7 +38,8 @@ typedef struct Relay
 	WireBuffer	out;			/* to it */
 	size_t		max_frame;		/* longest frame that is waited for */
 	uint32_t	nchunks;		/* seen; the next one's number */
-	uint32_t	held;			/* in chunks */
+	uint32_t	held;			/* in chunks, */
+	uint32_t	max_held;		/* and how many may be */
 	Chunk	   *chunks;
 } Relay;
 

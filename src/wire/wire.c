@@ -363,6 +363,7 @@ wire_put_open(WireBuffer *buf, uint64_t job, const WireOpen *open)
 	wire_put_str(buf, open->format);
 	wire_put_f64(buf, open->chunk_seconds);
 	wire_put_u64(buf, open->max_chunk_bytes);
+	wire_put_u32(buf, open->max_held);
 	wire_put_u64(buf, open->max_source_bytes);
 	wire_put_f64(buf, open->max_seconds);
 	wire_put_u32(buf, open->require_sandbox);
@@ -391,6 +392,7 @@ wire_get_open(WireFrame *frame, WireOpen *open)
 	open->format = wire_get_str(frame);
 	open->chunk_seconds = wire_get_f64(frame);
 	open->max_chunk_bytes = wire_get_u64(frame);
+	open->max_held = wire_get_u32(frame);
 	open->max_source_bytes = wire_get_u64(frame);
 	open->max_seconds = wire_get_f64(frame);
 	open->require_sandbox = wire_get_u32(frame);
@@ -562,6 +564,22 @@ wire_identity(const WireSource *source, char identity[WIRE_IDENTITY_SIZE])
 			 (unsigned long long) source->inode,
 			 (unsigned long long) source->size,
 			 (unsigned long long) source->mtime_ns);
+}
+
+/*
+ * Back-pressure: whether a recording that holds so many finished chunks may
+ * bring another one, where all recordings of the agent hold so many bytes.
+ * Agent and worker ask the same question, the one to let a media child go on,
+ * the other to know whether it does.
+ *
+ * What can be sent at the same time and one chunk ahead is enough for one
+ * recording.  One that holds none may always bring one, so that a full memory
+ * slows down but never locks up.
+ */
+bool
+wire_may_bring(uint32_t held, uint32_t max_held, uint64_t held_bytes)
+{
+	return held == 0 || (held < max_held && held_bytes < WIRE_MAX_HELD_BYTES);
 }
 
 /* The i-th stretch; the bytes need not be aligned. */

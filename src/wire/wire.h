@@ -47,7 +47,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION		4
+#define WIRE_VERSION		5
 #define WIRE_HEADER_SIZE	16
 
 /*
@@ -62,6 +62,9 @@
 #define WIRE_MAX_HEADERS	16
 #define WIRE_MAX_FIELDS		32
 #define WIRE_MAX_SPANS		100000
+
+/* Finished chunks of all recordings together, see wire_may_bring(). */
+#define WIRE_MAX_HELD_BYTES	(UINT64_C(64) * 1024 * 1024)
 
 typedef enum WireType
 {
@@ -133,6 +136,7 @@ typedef struct WireOpen
 	const char *format;			/* mp3, flac, opus or wav */
 	double		chunk_seconds;	/* longest chunk, after silence is cut */
 	uint64_t	max_chunk_bytes;	/* largest encoded chunk */
+	uint32_t	max_held;		/* finished chunks that may wait or be sent */
 	uint64_t	max_source_bytes;	/* largest file; 0: no limit */
 	double		max_seconds;	/* longest recording, as decoded; 0: no limit */
 	uint32_t	require_sandbox;	/* 1: without all its layers, do not read */
@@ -310,6 +314,8 @@ extern void wire_put_chunk_head(WireBuffer *buf, uint64_t job,
 extern void wire_put_chunk(WireBuffer *buf, uint64_t job,
 						   const WireChunk *chunk);
 extern bool wire_get_chunk(WireFrame *frame, WireChunk *chunk);
+extern bool wire_may_bring(uint32_t held, uint32_t max_held,
+						   uint64_t held_bytes);
 extern WireStretch wire_stretch(const char *stretches, uint32_t i);
 extern void wire_identity(const WireSource *source,
 						  char identity[WIRE_IDENTITY_SIZE]);

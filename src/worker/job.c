@@ -44,9 +44,6 @@
 /* The agent ends requests in time; one that it does not is its own fault. */
 #define REQUEST_OVERTIME_MS		30000
 
-/* Chunks the agent holds per job before it lets the media child wait. */
-#define CHUNKS_HELD				2
-
 /*
  * A job whose server has asked for a longer pause goes back to the queue, and
  * makes room for those of other servers; for a shorter one it stays as it is.
@@ -55,6 +52,9 @@
 
 /* After an error while writing, the next try. */
 #define WRITE_RETRY_MS			1000
+
+/* Bytes of the chunks that the agent holds, for all jobs together. */
+static uint64 held_bytes = 0;
 
 /* A job in a memory context of its own. */
 Job *
@@ -189,18 +189,57 @@ job_note(Job *job, const char *fmt,...)
 	publish_progress(job);
 }
 
+/* Finished chunks of the job at one time: those that can be sent, and one. */
+static uint32
+job_max_held(Job *job)
+{
+	return job->server.max_requests > 0 ?
+		(uint32) job->server.max_requests + 1 : UINT32_MAX;
+}
+
+/* How many of the job's chunks are in that state. */
+static int
+count_chunks(Job *job, ChunkState state)
+{
+	int			count = 0;
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+		count += ((JobChunk *) lfirst(lc))->state == state;
+	return count;
+}
+
 /* Whether the job's media child is at work, not waiting for its chunks to go. */
 bool
 job_media_busy(Job *job)
 {
-	int			held = 0;
-	ListCell   *lc;
+	return job->media_running &&
+		wire_may_bring(count_chunks(job, CHUNK_READY) + job->requests,
+					   job_max_held(job), held_bytes);
+}
 
-	if (!job->media_running)
-		return false;
-	foreach(lc, job->chunks)
-		held += ((JobChunk *) lfirst(lc))->state <= CHUNK_SENT;
-	return held < CHUNKS_HELD;
+/* Whether the agent holds as much as it may. */
+bool
+job_memory_full(void)
+{
+	return held_bytes >= WIRE_MAX_HELD_BYTES;
+}
+
+/* The agent has let go of the chunk's audio, or is about to. */
+static void
+forget_audio(JobChunk *chunk)
+{
+	held_bytes -= chunk->size;
+	chunk->size = 0;
+}
+
+/* The chunk's request is over; for now it is one that may be sent. */
+static void
+end_request(Job *job, JobChunk *chunk)
+{
+	limits_finished(job->server.serverid);
+	job->requests--;
+	chunk->state = CHUNK_READY;
 }
 
 /*
@@ -217,10 +256,8 @@ job_drop(Job *job)
 		JobChunk   *chunk = lfirst(lc);
 
 		if (chunk->state == CHUNK_SENT)
-		{
-			limits_finished(job->server.serverid);
-			chunk->state = CHUNK_READY;
-		}
+			end_request(job, chunk);
+		forget_audio(chunk);
 	}
 	job->media_running = false;
 	if (agent_running())
@@ -399,6 +436,7 @@ job_open(Job *job)
 	open.format = job->server.audio_format;
 	open.chunk_seconds = job->server.chunk_seconds;
 	open.max_chunk_bytes = job->server.max_upload_bytes;
+	open.max_held = job_max_held(job);
 	open.max_source_bytes = (uint64) transcribe_max_file_size * 1024 * 1024;
 	open.max_seconds = transcribe_max_duration;
 	open.keep_silence = job->server.keep_silence;
@@ -472,6 +510,7 @@ release_chunk(Job *job, JobChunk *chunk)
 	wire_begin(agent_output(), WIRE_RELEASE, job->tag);
 	wire_put_u32(agent_output(), chunk->chunk_no);
 	wire_end(agent_output());
+	forget_audio(chunk);
 }
 
 /* A chunk is ready to be sent. */
@@ -490,12 +529,15 @@ handle_chunk(Job *job, WireFrame *frame)
 		chunk->start = wire.start;
 		chunk->end = wire.end;
 		chunk->seconds = wire.seconds;
+		chunk->size = wire.size;
+		held_bytes += wire.size;
 		chunk->loudness = wire.loudness;
 		chunk->nspans = wire.nspans;
 		chunk->spans = palloc_array(WireSpan, wire.nspans + 1);
 		for (uint32 i = 0; i < wire.nspans; i++)
 			chunk->spans[i] = wire_span(wire.spans, i);
 		job->chunks = lappend(job->chunks, chunk);
+		publish_progress(job);
 	}
 	MemoryContextSwitchTo(oldcontext);
 }
@@ -591,19 +633,13 @@ job_give_way(Job *job)
 {
 	int64		now = worker_clock();
 	StateClosure closure;
-	ListCell   *lc;
 
-	if (job->state >= JOB_ENDING ||
+	if (job->state >= JOB_ENDING || job->requests > 0 ||
 		!limits_closed(&job->server, job->key, now, &closure))
 		return false;
 	if (closure.kind != CLOSURE_STOPPED && !job->alternatives &&
 		closure.until - now <= LONGEST_PAUSE_MS)
 		return false;
-	foreach(lc, job->chunks)
-	{
-		if (((JobChunk *) lfirst(lc))->state == CHUNK_SENT)
-			return false;
-	}
 	fail_closed(job, &closure);
 	return true;
 }
@@ -637,8 +673,7 @@ handle_response(Job *job, WireFrame *frame)
 	chunk = find_chunk(job, response.chunk_no, response.request_no);
 	if (chunk == NULL)
 		return;
-	limits_finished(job->server.serverid);
-	chunk->state = CHUNK_READY;
+	end_request(job, chunk);
 
 	oldcontext = MemoryContextSwitchTo(job->context);
 	if (response.status == 400 && !chunk->asked_json &&
@@ -691,8 +726,7 @@ handle_request_failed(Job *job, WireFrame *frame)
 	chunk = find_chunk(job, failed.chunk_no, failed.request_no);
 	if (chunk == NULL)
 		return;
-	limits_finished(job->server.serverid);
-	chunk->state = CHUNK_READY;
+	end_request(job, chunk);
 	if (failure_is_of_server(failed.code))
 		limits_failed(&job->server, worker_clock(), failed.code, failed.message);
 	job_fail(job, failed.code, failed.retry, true, -1, "%s", failed.message);
@@ -784,6 +818,23 @@ job_ready_chunk(Job *job)
 	return NULL;
 }
 
+/*
+ * Whether a job's next chunk goes before another job's, where both wait for
+ * room at one server: the larger priority first; then the job that has fewer
+ * requests under way, so that a long recording leaves room for others; then
+ * the one whose last request is longer ago.  Of two that have sent nothing
+ * yet neither goes before the other.
+ */
+bool
+job_goes_before(Job *job, Job *other)
+{
+	if (job->priority != other->priority)
+		return job->priority > other->priority;
+	if (job->requests != other->requests)
+		return job->requests < other->requests;
+	return job->last_request < other->last_request;
+}
+
 /* Send a chunk to the job's server, whose limits allow it. */
 void
 job_send_chunk(Job *job, JobChunk *chunk)
@@ -791,9 +842,10 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	static uint32 request_no = 0;
 	int64		now = worker_clock();
 
-	chunk->request_no = ++request_no;
+	chunk->request_no = job->last_request = ++request_no;
 	chunk->deadline = now + job->server.request_timeout + REQUEST_OVERTIME_MS;
 	chunk->state = CHUNK_SENT;
+	job->requests++;
 	chunk->asked_json = request_asks_json(job);
 	request_put(agent_output(), job, chunk, chunk->request_no);
 	limits_started(&job->server, job->key, now);

@@ -53,6 +53,7 @@ typedef struct JobChunk
 	double		end;
 	double		seconds;		/* of audio in it */
 	double		loudness;		/* LUFS before correction */
+	uint64		size;			/* bytes of its audio that the agent holds */
 	WireSpan   *spans;
 	int			nspans;
 	uint32		request_no;		/* of the request that is under way */
@@ -103,6 +104,7 @@ typedef struct Job
 	int			attempts;
 	int			max_attempts;
 	int			row_progress;
+	int			priority;
 	char	   *saved_plan;		/* that what is saved was made by, or NULL */
 	List	   *saved;			/* of JobSaved, by channel and time */
 
@@ -137,6 +139,8 @@ typedef struct Job
 	WireEnd		end;			/* once media_ended */
 	char	   *language;		/* as the first answer told it */
 	List	   *chunks;			/* of JobChunk, in order */
+	int			requests;		/* that are under way */
+	uint32		last_request;	/* number of the newest; 0: none was made */
 	JobFailure *failure;		/* NULL in JOB_ENDING: it completes */
 
 	/* writing to the row */
@@ -165,7 +169,9 @@ extern void job_write(Job *job);
 extern void job_written(Job *job);
 extern int	job_percent(Job *job);
 extern int	job_saved_number(Job *job, uint32 chunk_no);
+extern bool job_goes_before(Job *job, Job *other);
 extern bool job_media_busy(Job *job);
+extern bool job_memory_full(void);
 extern bool job_give_way(Job *job);
 extern void job_note(Job *job, const char *fmt,...) pg_attribute_printf(2, 3);
 

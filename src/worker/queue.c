@@ -313,6 +313,7 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 		Job		   *job = job_from_row(i);
 		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 
+		job->priority = group->priority;
 		jobs = lappend(jobs, job);
 		MemoryContextSwitchTo(oldcontext);
 	}

@@ -73,8 +73,8 @@ static int	my_slot;
 static int64 incarnation;
 
 static MemoryContext turn_context;	/* emptied after each turn */
-static List *jobs = NIL;		/* of Job, as they were claimed; in
-								 * TopMemoryContext */
+static List *jobs = NIL;		/* of Job, by priority, then as they were
+								 * claimed; in TopMemoryContext */
 static List *claimed = NIL;		/* of Job, before the claim has committed */
 static TimestampTz next_due = DT_NOEND; /* of the queue */
 static bool claim_wanted = true;	/* the queue is worth a look */
@@ -408,6 +408,22 @@ drop_lost_jobs(void)
 	}
 }
 
+/* Put a claimed job behind those of its priority. */
+static void
+enlist(Job *job)
+{
+	int			place = list_length(jobs);
+	MemoryContext oldcontext;
+
+	while (place > 0 &&
+		   ((Job *) list_nth(jobs, place - 1))->priority < job->priority)
+		place--;
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	jobs = list_insert_nth(jobs, place, job);
+	MemoryContextSwitchTo(oldcontext);
+	assign_progress(job);
+}
+
 /*
  * Look at the queue: rescue orphans, notice which jobs are no longer ours,
  * claim what is due and there is room for, and learn when the next is due.
@@ -421,7 +437,6 @@ claim_jobs(void)
 	int			room = transcribe_jobs_per_worker - list_length(jobs);
 	List	   *groups;
 	TimestampTz now;
-	MemoryContext oldcontext;
 	ListCell   *lc;
 
 	/*
@@ -458,11 +473,8 @@ claim_jobs(void)
 		next_due = Min(next_due, TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
 	}
 
-	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-	jobs = list_concat(jobs, claimed);
-	MemoryContextSwitchTo(oldcontext);
 	foreach(lc, claimed)
-		assign_progress(lfirst(lc));
+		enlist(lfirst(lc));
 	any = claimed != NIL;
 	list_free(claimed);
 	claimed = NIL;
@@ -513,15 +525,49 @@ claim_turn(void)
 	remove_ended_jobs();
 }
 
+/* Say what a job waits for, unless that is said already. */
+static void
+note_waiting(Job *job, const char *what)
+{
+	if (strcmp(job->note, what) != 0)
+		job_note(job, "%s", what);
+}
+
+/*
+ * Whether the agent's memory is full, and of that some waits for the job's
+ * server: another recording for it would only lie about.
+ */
+static bool
+enough_prepared(Job *job, List *senders)
+{
+	ListCell   *lc;
+
+	foreach(lc, senders)
+	{
+		Job		   *other = lfirst(lc);
+
+		if (other->server.serverid == job->server.serverid)
+			return job_memory_full();
+	}
+	return false;
+}
+
 /* Start as many recordings as may be read at the same time. */
 static void
 open_turn(void)
 {
+	List	   *senders = NIL;
 	int			busy = 0;
 	ListCell   *lc;
 
 	foreach(lc, jobs)
-		busy += job_media_busy(lfirst(lc));
+	{
+		Job		   *job = lfirst(lc);
+
+		busy += job_media_busy(job);
+		if (job_ready_chunk(job) != NULL)
+			senders = lappend(senders, job);
+	}
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);
@@ -530,6 +576,11 @@ open_turn(void)
 			break;
 		if (job->state != JOB_WAITING || job_give_way(job))
 			continue;
+		if (enough_prepared(job, senders))
+		{
+			note_waiting(job, "waiting for its turn at the server");
+			continue;
+		}
 		if (!agent_start())
 		{
 			job_fail(job, "agent_unavailable", true, false, -1,
@@ -539,6 +590,29 @@ open_turn(void)
 		job_open(job);
 		busy += job_media_busy(job);
 	}
+	list_free(senders);
+}
+
+/*
+ * The job that sends next, of those whose servers have room; NULL if there is
+ * none.
+ */
+static Job *
+next_sender(int64 now)
+{
+	Job		   *next = NULL;
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+
+		if (job_ready_chunk(job) != NULL &&
+			(next == NULL || job_goes_before(job, next)) &&
+			limits_may_start(&job->server, job->key, now, &wake_at))
+			next = job;
+	}
+	return next;
 }
 
 /* Start as many requests as their servers have room for. */
@@ -546,30 +620,25 @@ static void
 send_turn(void)
 {
 	int64		now = worker_clock();
+	Job		   *next;
 	ListCell   *lc;
 
 	foreach(lc, jobs)
+		job_check_deadlines(lfirst(lc));
+	while ((next = next_sender(now)) != NULL)
+		job_send_chunk(next, job_ready_chunk(next));
+	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);
-		JobChunk   *chunk;
+		StateClosure closure;
 
-		job_check_deadlines(job);
-		while ((chunk = job_ready_chunk(job)) != NULL)
-		{
-			if (!limits_may_start(&job->server, job->key, now, &wake_at))
-			{
-				StateClosure closure;
-
-				if (!job_give_way(job))
-					job_note(job, limits_closed(&job->server, job->key, now, &closure) ?
-							 "waiting until the server takes requests again" :
-							 "waiting for its turn at the server");
-				break;
-			}
-			job_send_chunk(job, chunk);
-		}
 		if (job->write_after > now)
 			wake_at = Min(wake_at, job->write_after);
+		if (job_ready_chunk(job) != NULL && !job_give_way(job) &&
+			job->requests == 0)
+			note_waiting(job, limits_closed(&job->server, job->key, now, &closure) ?
+						 "waiting until the server takes requests again" :
+						 "waiting for its turn at the server");
 	}
 }
 

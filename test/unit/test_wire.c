@@ -59,7 +59,7 @@ test_open(void)
 	WireOpen	open = {
 		.path = "/srv/audio/caf\xc3\xa9 \"1\".m4a", .nroots = WIRE_MAX_ROOTS,
 		.format = "mp3", .chunk_seconds = 600.5,
-		.max_chunk_bytes = 24 << 20, .max_source_bytes = UINT64_MAX,
+		.max_chunk_bytes = 24 << 20, .max_held = 9, .max_source_bytes = UINT64_MAX,
 		.max_seconds = 43200, .require_sandbox = 1, .split_channels = 1,
 		.keep_silence = 1, .min_silence = 0.5, .pad_before = 0.25,
 		.pad_after = 0.125, .silence_threshold = -50,
@@ -87,7 +87,7 @@ test_open(void)
 	   strcmp(got.format, open.format) == 0 &&
 	   got.chunk_seconds == open.chunk_seconds &&
 	   got.max_chunk_bytes == open.max_chunk_bytes &&
-	   got.max_source_bytes == open.max_source_bytes &&
+	   got.max_held == 9 && got.max_source_bytes == open.max_source_bytes &&
 	   got.max_seconds == open.max_seconds &&
 	   got.keep_silence == 1 && got.min_silence == 0.5 &&
 	   got.pad_before == 0.25 && got.pad_after == 0.125 &&
@@ -468,6 +468,19 @@ test_pieces(void)
 	wire_free(&to);
 }
 
+/* How much a recording may hold. */
+static void
+test_pressure(void)
+{
+	ok(wire_may_bring(8, 9, 0) && !wire_may_bring(9, 9, 0),
+	   "a recording holds as many chunks as it may");
+	ok(wire_may_bring(1, 9, WIRE_MAX_HELD_BYTES - 1) &&
+	   !wire_may_bring(1, 9, WIRE_MAX_HELD_BYTES),
+	   "all of them together hold a bounded number of bytes");
+	ok(wire_may_bring(0, 9, UINT64_MAX) && wire_may_bring(0, 0, UINT64_MAX),
+	   "one that holds none may always bring one");
+}
+
 /* All of them. */
 int
 main(void)
@@ -483,5 +496,6 @@ main(void)
 	test_headers();
 	test_limits();
 	test_pieces();
+	test_pressure();
 	return done();
 }
