@@ -1,7 +1,7 @@
 -- options of servers and user mappings
 CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
     OPTIONS (url 'http://127.0.0.1:9/v1', model 'tiny', request_interval '500ms',
-             max_requests '2', requests_per_minute '90', connect_timeout '3s', request_timeout '2min',
+             max_requests '2', requests_per_minute '90', connect_timeout '3s', request_timeout '2min', timeout_factor '0.5',
              audio_format 'flac', language 'en', prompt 'a talk', temperature '0.2',
              response_format 'json', chunk_seconds '60', max_upload_bytes '10MB',
              max_attempts '3', retry_interval '2s', retry_max_interval '1min',
@@ -25,6 +25,7 @@ CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (url E'https://host/v1
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (request_interval '5 parsecs');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (request_timeout '-1');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (max_requests 'many');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (timeout_factor '-1');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (max_attempts '0');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (chunk_seconds '4');
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (audio_format 'mp4');

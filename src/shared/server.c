@@ -36,7 +36,8 @@ typedef enum OptionKind
 	OPTION_URL,
 	OPTION_CHOICE,				/* one of the words in choices */
 	OPTION_SWITCH,				/* one of two words: true for the second */
-	OPTION_TEMPERATURE,			/* a number from 0 to 1 */
+	OPTION_TEMPERATURE,			/* a number from min to max, kept as it is */
+	OPTION_FACTOR,				/* a number from min to max */
 	OPTION_LEVEL,				/* dBFS from min to max, or "auto" for 0 */
 	OPTION_INTEGER,				/* from min to max */
 	OPTION_TIME,				/* milliseconds from min to max, with a unit */
@@ -60,8 +61,9 @@ typedef struct Option
 #define FIELD(name) offsetof(TranscribeServer, name)
 
 /*
- * Every option there is.  Five minutes of request_timeout are for local
- * servers without a GPU; 25 MB is OpenAI's limit of a whole request, of which
+ * Every option there is.  A request may take as long as its audio lasts, and a
+ * minute, which is enough for local servers without a GPU and for one that has
+ * to load its model first; 25 MB is OpenAI's limit of a whole request, of which
  * max_upload_bytes leaves some for the other fields; ten minutes of speech
  * keep well below every known limit of length.
  */
@@ -70,7 +72,7 @@ static const Option options_table[] = {
 	{"model", ForeignServerRelationId, OPTION_STRING, FIELD(model), NULL},
 	{"language", ForeignServerRelationId, OPTION_STRING, FIELD(language), NULL},
 	{"prompt", ForeignServerRelationId, OPTION_STRING, FIELD(prompt), NULL},
-	{"temperature", ForeignServerRelationId, OPTION_TEMPERATURE, FIELD(temperature), NULL},
+	{"temperature", ForeignServerRelationId, OPTION_TEMPERATURE, FIELD(temperature), NULL, 0, 1},
 	{"response_format", ForeignServerRelationId, OPTION_CHOICE, FIELD(response_format),
 	"verbose_json", 0, 0, "verbose_json, json, diarized_json, text"},
 	{"audio_format", ForeignServerRelationId, OPTION_CHOICE, FIELD(audio_format),
@@ -100,7 +102,9 @@ static const Option options_table[] = {
 	{"connect_timeout", ForeignServerRelationId, OPTION_TIME, FIELD(connect_timeout),
 	"10s", 1, 3600 * 1000},
 	{"request_timeout", ForeignServerRelationId, OPTION_TIME, FIELD(request_timeout),
-	"5min", 1, 24 * 3600 * 1000},
+	"60s", 1, 24 * 3600 * 1000},
+	{"timeout_factor", ForeignServerRelationId, OPTION_FACTOR, FIELD(timeout_factor),
+	"1", 0, 100},
 	{"max_attempts", ForeignServerRelationId, OPTION_INTEGER, FIELD(max_attempts),
 	"5", 1, 1000},
 	{"retry_interval", ForeignServerRelationId, OPTION_TIME, FIELD(retry_interval),
@@ -205,12 +209,23 @@ parse_number(const Option *option, const char *value)
 	return result;
 }
 
+/* An option that is a number with a fraction. */
+static double
+parse_factor(const Option *option, const char *value)
+{
+	char	   *end;
+	double		result = strtod(value, &end);
+
+	if (end == value || *end != '\0' ||
+		!(result >= option->min && result <= option->max))
+		report_value(option, psprintf("It must be a number from %d to %d.",
+									  option->min, option->max));
+	return result;
+}
+
 static void
 check_value(const Option *option, const char *value)
 {
-	char	   *end;
-	double		number;
-
 	switch (option->kind)
 	{
 		case OPTION_STRING:
@@ -227,9 +242,8 @@ check_value(const Option *option, const char *value)
 											  option->choices));
 			break;
 		case OPTION_TEMPERATURE:
-			number = strtod(value, &end);
-			if (end == value || *end != '\0' || !(number >= 0 && number <= 1))
-				report_value(option, "It must be a number from 0 to 1.");
+		case OPTION_FACTOR:
+			(void) parse_factor(option, value);
 			break;
 		case OPTION_INTEGER:
 		case OPTION_TIME:
@@ -380,6 +394,9 @@ store_value(TranscribeServer *server, const Option *option, const char *value)
 		case OPTION_BYTES:
 		case OPTION_LEVEL:
 			*(int *) field = parse_number(option, value);
+			break;
+		case OPTION_FACTOR:
+			*(double *) field = parse_factor(option, value);
 			break;
 		case OPTION_SWITCH:
 			*(bool *) field = strncmp(option->choices, value, strlen(value)) != 0;

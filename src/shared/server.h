@@ -37,7 +37,8 @@ typedef struct TranscribeServer
 	int			requests_per_minute;	/* 0: no limit */
 	int			max_requests;	/* likewise */
 	int			connect_timeout;
-	int			request_timeout;
+	int			request_timeout;	/* and, for each millisecond of audio, */
+	double		timeout_factor; /* so many more */
 	int			max_attempts;
 	int			retry_interval;
 	int			retry_max_interval;

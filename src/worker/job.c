@@ -843,7 +843,8 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	int64		now = worker_clock();
 
 	chunk->request_no = job->last_request = ++request_no;
-	chunk->deadline = now + job->server.request_timeout + REQUEST_OVERTIME_MS;
+	chunk->deadline = now + request_timeout(&job->server, chunk->seconds) +
+		REQUEST_OVERTIME_MS;
 	chunk->state = CHUNK_SENT;
 	job->requests++;
 	chunk->asked_json = request_asks_json(job);

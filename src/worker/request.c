@@ -129,6 +129,14 @@ request_learn_format(Job *job)
 	MemoryContextSwitchTo(oldcontext);
 }
 
+/* Milliseconds that a request with so much audio may take as a whole. */
+int64
+request_timeout(const TranscribeServer *server, double seconds)
+{
+	return server->request_timeout +
+		(int64) (server->timeout_factor * seconds * 1000);
+}
+
 /* Append the request to what goes out to the agent. */
 void
 request_put(WireBuffer *out, Job *job, JobChunk *chunk, uint32 request_no)
@@ -143,7 +151,7 @@ request_put(WireBuffer *out, Job *job, JobChunk *chunk, uint32 request_no)
 	send.request_no = request_no;
 	send.url = request_url(job);
 	send.connect_timeout_ms = server->connect_timeout;
-	send.timeout_ms = server->request_timeout;
+	send.timeout_ms = request_timeout(server, chunk->seconds);
 	send.max_response = (uint64) transcribe_max_response * 1024;
 	send.flags = server->link_local ? WIRE_SEND_LINK_LOCAL : 0;
 	send.file_field = "file";

@@ -12,6 +12,7 @@
 
 extern bool request_asks_json(Job *job);
 extern void request_learn_format(Job *job);
+extern int64 request_timeout(const TranscribeServer *server, double seconds);
 extern void request_put(WireBuffer *out, Job *job, JobChunk *chunk,
 						uint32 request_no);
 

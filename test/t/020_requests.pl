@@ -190,11 +190,15 @@ is(scalar(calls($id)), 3, 'with as many calls');
 # Bounded in size and time.
 $id = run_scenario('endless');
 is(job($id, 'status, error_code'), 'failed|response_too_large', 'an endless answer is cut off');
-$id = run_scenario('hang', request_timeout => '300ms', max_attempts => 2);
+$id = run_scenario('hang', request_timeout => '300ms', timeout_factor => 0, max_attempts => 2);
 is(job($id, 'status, attempts, error_code'), 'failed|2|timeout', 'a server that never answers is given up');
 like(job($id, 'error'), qr/timeout after 0\.3/, 'the message says after how long');
-$id = run_scenario('drip=1', request_timeout => '300ms', max_attempts => 1);
+$id = run_scenario('drip=1', request_timeout => '300ms', timeout_factor => 0, max_attempts => 1);
 is(job($id, 'status, error_code'), 'failed|timeout', 'nor does one that drips get longer');
+$id = run_scenario('hang', request_timeout => '200ms', timeout_factor => 0.2, max_attempts => 1);
+my ($after) = job($id, 'error') =~ /timeout after ([\d.]+)/;
+cmp_ok($after, '>=', 0.6, 'a request with three seconds of audio may take longer, by timeout_factor');
+cmp_ok($after, '<', 5, 'but not for ever');
 
 # Nobody there.
 create_server($node, 'nobody', 'http://127.0.0.1:1/v1', retry_interval => '10ms', max_attempts => 2);
