@@ -36,6 +36,7 @@ OBJS = \
 	src/worker/failure.o \
 	src/worker/job.o \
 	src/worker/limits.o \
+	src/worker/plan.o \
 	src/worker/queue.o \
 	src/worker/request.o \
 	src/worker/response.o \

@@ -618,11 +618,12 @@ COMMENT ON FUNCTION transcribe_give_back(bigint, bigint[]) IS
 CREATE FUNCTION transcribe_saved(
     job_ids bigint[], OUT job_id bigint, OUT chunk_no integer, OUT plan text,
     OUT channel integer, OUT start_s double precision, OUT end_s double precision,
-    OUT language text)
+    OUT language text, OUT server text)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT c.job_id, c.chunk_no, c.plan, c.channel, c.start_s, c.end_s, c.language
+    SELECT c.job_id, c.chunk_no, c.plan, c.channel, c.start_s, c.end_s, c.language,
+           c.server
     FROM transcribe_chunks c
     WHERE c.job_id = ANY (transcribe_saved.job_ids)
     ORDER BY c.job_id, c.channel, c.start_s;
@@ -652,7 +653,7 @@ BEGIN ATOMIC
 END;
 REVOKE ALL ON FUNCTION transcribe_start_over(bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_start_over(bigint, bigint) IS
-'forget what earlier attempts have saved, because it is of another recording; false if the claim was lost';
+'forget what earlier attempts have saved, because it is of another recording or of other options; false if the claim was lost';
 
 CREATE FUNCTION transcribe_transcribing(incarnation bigint, job_id bigint)
 RETURNS boolean

@@ -32,6 +32,7 @@
 #include "utils/syscache.h"
 
 #include "worker/limits.h"
+#include "worker/plan.h"
 #include "worker/worker.h"
 
 /* A key is some dozens of characters; a token may have a few thousand. */
@@ -299,5 +300,8 @@ endpoint_resolve(Job *job)
 	}
 	job->any_file = has_privs_of_role(job->owner_oid, ROLE_PG_READ_SERVER_FILES);
 	if (resolve_server(job) && resolve_key(job))
+	{
+		plan_make(job);
 		convert_options(job);
+	}
 }

@@ -13,7 +13,6 @@
  */
 #include "worker/job.h"
 
-#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "utils/memutils.h"
@@ -23,14 +22,12 @@
 #include "worker/agent.h"
 #include "worker/failure.h"
 #include "worker/limits.h"
+#include "worker/plan.h"
 #include "worker/queue.h"
 #include "worker/request.h"
 #include "worker/save.h"
 #include "worker/utf8.h"
 #include "worker/worker.h"
-
-/* Raised whenever what was saved before cannot be gone on with. */
-#define PLAN_VERSION			3
 
 /* Share of the whole that reading a recording counts for, in percent. */
 #define PERCENT_READING			20
@@ -193,8 +190,7 @@ job_note(Job *job, const char *fmt,...)
 static uint32
 job_max_held(Job *job)
 {
-	return job->server.max_requests > 0 ?
-		(uint32) job->server.max_requests + 1 : UINT32_MAX;
+	return job->server.max_requests > 0 ? (uint32) job->server.max_requests + 1 : UINT32_MAX;
 }
 
 /* How many of the job's chunks are in that state. */
@@ -352,57 +348,23 @@ fail_closed(Job *job, const StateClosure *closure)
 	job->failure->delay = 0;
 }
 
-/* Whether the recording's channels are transcribed apart. */
-static bool
-splits_channels(Job *job)
-{
-	if (job->options.channels != NULL)
-		return strcmp(job->options.channels, "split") == 0;
-	return job->server.split_channels;
-}
-
 /*
- * The part of the plan that is known before the recording is opened: what of
- * the options its text depends on.
- */
-static void
-plan_options(Job *job, char hash[17])
-{
-	StringInfoData text;
-
-	initStringInfo(&text);
-	appendStringInfo(&text, "%d/%s/%s/%s/%d/%d", PLAN_VERSION,
-					 job->options.language ? job->options.language : "",
-					 job->options.model ? job->options.model : "",
-					 job->options.prompt ? job->options.prompt : "",
-					 job->options.translate, splits_channels(job));
-	snprintf(hash, 17, "%016llx",
-			 (unsigned long long) hash_bytes_extended((unsigned char *) text.data,
-													  text.len, 0));
-	pfree(text.data);
-}
-
-/*
- * Tell what earlier attempts have saved, if that was for the same options.
- * Whether it is of the same file is for the one who opens it to say.
+ * Tell what is saved already.  Whether it is of the same file is for the one
+ * to say who opens it.
  */
 static void
 put_saved(Job *job, WireOpen *open)
 {
+	const char *plan;
 	MemoryContext oldcontext;
 	WireStretch *done;
-	const char *slash;
-	char		hash[17];
 	ListCell   *lc;
 
 	if (job->saved == NIL || list_length(job->saved) > WIRE_MAX_SPANS)
 		return;
-	plan_options(job, hash);
-	slash = strrchr(job->saved_plan, '/');
-	if (slash == NULL || strcmp(slash + 1, hash) != 0)
-		return;
+	plan = ((JobSaved *) linitial(job->saved))->plan;
 	oldcontext = MemoryContextSwitchTo(job->context);
-	open->done_of = pnstrdup(job->saved_plan, slash - job->saved_plan);
+	open->done_of = pnstrdup(plan, strcspn(plan, "/"));
 	done = palloc_array(WireStretch, list_length(job->saved));
 	foreach(lc, job->saved)
 		done[open->ndone++] = ((JobSaved *) lfirst(lc))->stretch;
@@ -444,7 +406,7 @@ job_open(Job *job)
 	open.pad_before = job->server.pad_before / 1000.0;
 	open.pad_after = job->server.pad_after / 1000.0;
 	open.silence_threshold = job->server.silence_threshold;
-	open.split_channels = splits_channels(job);
+	open.split_channels = plan_splits_channels(job, &job->server);
 	put_saved(job, &open);
 	open.require_sandbox = transcribe_sandbox == TRANSCRIBE_SANDBOX_REQUIRE;
 	wire_put_open(agent_output(), job->tag, &open);
@@ -483,7 +445,6 @@ static void
 handle_source(Job *job, WireFrame *frame)
 {
 	char		identity[WIRE_IDENTITY_SIZE];
-	char		hash[17];
 
 	if (!wire_get_source(frame, &job->source))
 		return;
@@ -491,8 +452,7 @@ handle_source(Job *job, WireFrame *frame)
 	job->source.container = MemoryContextStrdup(job->context, job->source.container);
 	job->source.codec = MemoryContextStrdup(job->context, job->source.codec);
 	wire_identity(&job->source, identity);
-	plan_options(job, hash);
-	snprintf(job->plan, sizeof(job->plan), "%s/%s", identity, hash);
+	snprintf(job->plan, sizeof(job->plan), "%s/%s", identity, job->plan_hash);
 
 	if (!job->source.resumed)
 	{

@@ -62,11 +62,16 @@ typedef struct JobChunk
 	Response	response;		/* once answered */
 } JobChunk;
 
+/* Room for a hash of options, see plan.c. */
+#define PLAN_HASH_SIZE	17
+
 /* What an earlier attempt has saved. */
 typedef struct JobSaved
 {
 	int			chunk_no;
 	WireStretch stretch;
+	char	   *plan;
+	char	   *server;			/* that answered */
 } JobSaved;
 
 /* The options a job was enqueued with, in UTF-8; NULL where not given. */
@@ -105,7 +110,6 @@ typedef struct Job
 	int			max_attempts;
 	int			row_progress;
 	int			priority;
-	char	   *saved_plan;		/* that what is saved was made by, or NULL */
 	List	   *saved;			/* of JobSaved, by channel and time */
 
 	/* found when it was claimed */
@@ -116,6 +120,7 @@ typedef struct Job
 	bool		held;			/* it is counted as a job of the server */
 	bool		alternatives;	/* it might go to another server, */
 	bool		last_server;	/* which does not come later in the list */
+	char		plan_hash[PLAN_HASH_SIZE];	/* of what its text depends on */
 	bool		any_file;		/* the owner may read any file of the server */
 
 	/* the attempt */
@@ -134,7 +139,7 @@ typedef struct Job
 	int64		last_check;		/* when it was last looked at, */
 	int64		media_time;		/* and how long it was busy until then, in ms */
 	WireSource	source;			/* its strings live in context */
-	char		plan[WIRE_IDENTITY_SIZE + 17];	/* identity/hash */
+	char		plan[WIRE_IDENTITY_SIZE + PLAN_HASH_SIZE];	/* identity/hash */
 	double		decoded;		/* seconds read so far */
 	WireEnd		end;			/* once media_ended */
 	char	   *language;		/* as the first answer told it */

@@ -221,7 +221,8 @@ add_saved(List *jobs, int row)
 		oldcontext = MemoryContextSwitchTo(job->context);
 		saved = palloc0(sizeof(JobSaved));
 		saved->chunk_no = DatumGetInt32(column(row, 2, &isnull));
-		job->saved_plan = TextDatumGetCString(column(row, 3, &isnull));
+		saved->plan = TextDatumGetCString(column(row, 3, &isnull));
+		saved->server = TextDatumGetCString(column(row, 8, &isnull));
 		value = column(row, 4, &isnull);
 		saved->stretch.channel = isnull ? WIRE_MIXED : (uint32) DatumGetInt32(value);
 		saved->stretch.start = DatumGetFloat8(column(row, 5, &isnull));
@@ -243,7 +244,7 @@ static void
 find_saved(List *jobs)
 {
 	static Statement statement = {
-		"SELECT job_id, chunk_no, plan, channel, start_s, end_s, language "
+		"SELECT job_id, chunk_no, plan, channel, start_s, end_s, language, server "
 		"FROM %1$s.transcribe_saved($1)",
 		1, {INT8ARRAYOID}
 	};

@@ -121,6 +121,42 @@ is(chunks('changed', 'count(DISTINCT plan)'), '1', 'another file starts over');
 isnt(chunks('changed', 'min(plan)'), $before, 'by a plan of its own');
 is(chunks('changed', 'min(chunk_no)'), '0', 'from the first chunk');
 
+# An option that the text depends on is another one: of the server, too.
+foreach my $change (
+	[ 'model', "ALTER SERVER model OPTIONS (SET model 'other')" ],
+	[ 'prompt', "ALTER SERVER prompt OPTIONS (ADD prompt 'names')" ],
+	[ 'words', "UPDATE transcribe_jobs SET options = '{\"words\": true}' WHERE session_id = 'words'" ])
+{
+	my ($name, $sql) = @$change;
+
+	interrupt($name);
+	query($sql);
+	$calls = scalar($faulty->log("ok,tag=$name"));
+	go_on($name);
+	is(scalar($faulty->log("ok,tag=$name")) - $calls, chunks($name, 'count(*)'),
+		"another $name starts over");
+	is(chunks($name, 'count(DISTINCT plan)'), '1', "$name: by one plan");
+}
+
+# The job goes to another server by now: what the first has made stays, as long
+# as that has its options.
+foreach my $stays (1, 0)
+{
+	my $name = $stays ? 'moves' : 'stale';
+
+	interrupt($name);
+	create_server($node, "${name}_to", $faulty->url("ok,tag=${name}_to"), chunk_seconds => 20, model => 'other');
+	query("UPDATE transcribe_jobs SET server = '${name}_to' WHERE session_id = '$name'");
+	query("ALTER SERVER $name OPTIONS (SET model 'another')") if !$stays;
+	$saved = chunks($name, 'count(*)');
+	go_on($name);
+	is(scalar($faulty->log("ok,tag=${name}_to")), chunks($name, 'count(*)') - ($stays ? $saved : 0),
+		$stays ? 'at another server only what was not saved is sent' :
+		  'unless the first server has other options by now');
+	is(chunks($name, "string_agg(DISTINCT c.server, ' ' ORDER BY c.server)"),
+		$stays ? 'moves moves_to' : 'stale_to', 'each chunk says which server made it');
+}
+
 $node->stop;
 $faulty->stop;
 done_testing();
