@@ -34,6 +34,7 @@ OBJS = \
 	src/worker/claim.o \
 	src/worker/endpoint.o \
 	src/worker/failure.o \
+	src/worker/fit.o \
 	src/worker/job.o \
 	src/worker/limits.o \
 	src/worker/plan.o \

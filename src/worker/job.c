@@ -21,6 +21,7 @@
 #include "transcribe.h"
 #include "worker/agent.h"
 #include "worker/failure.h"
+#include "worker/fit.h"
 #include "worker/limits.h"
 #include "worker/plan.h"
 #include "worker/queue.h"
@@ -53,9 +54,18 @@
 /* Bytes of the chunks that the agent holds, for all jobs together. */
 static uint64 held_bytes = 0;
 
+/* A name for what the agent does for a job, that no other ever had. */
+static uint64
+new_tag(void)
+{
+	static uint64 tag = 0;
+
+	return ++tag;
+}
+
 /* A job in a memory context of its own. */
 Job *
-job_create(int64 id, uint64 tag)
+job_create(int64 id)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext,
 												  "transcribe job",
@@ -64,7 +74,7 @@ job_create(int64 id, uint64 tag)
 
 	job->context = context;
 	job->id = id;
-	job->tag = tag;
+	job->tag = new_tag();
 	job->state = JOB_WAITING;
 	return job;
 }
@@ -95,7 +105,7 @@ job_set_state(Job *job, JobState state)
 	static const uint8 allowed[] = {
 		[JOB_WAITING] = 1 << JOB_PREPROCESSING | 1 << JOB_ENDING | 1 << JOB_ENDED,
 		[JOB_PREPROCESSING] = 1 << JOB_TRANSCRIBING | 1 << JOB_ENDING | 1 << JOB_ENDED,
-		[JOB_TRANSCRIBING] = 1 << JOB_ENDING | 1 << JOB_ENDED,
+		[JOB_TRANSCRIBING] = 1 << JOB_WAITING | 1 << JOB_ENDING | 1 << JOB_ENDED,
 		[JOB_ENDING] = 1 << JOB_ENDED,
 		[JOB_ENDED] = 0
 	};
@@ -190,7 +200,8 @@ job_note(Job *job, const char *fmt,...)
 static uint32
 job_max_held(Job *job)
 {
-	return job->server.max_requests > 0 ? (uint32) job->server.max_requests + 1 : UINT32_MAX;
+	return job->server.max_requests > 0 ?
+		(uint32) job->server.max_requests + 1 : UINT32_MAX;
 }
 
 /* How many of the job's chunks are in that state. */
@@ -398,6 +409,7 @@ job_open(Job *job)
 	open.format = job->server.audio_format;
 	open.chunk_seconds = job->server.chunk_seconds;
 	open.max_chunk_bytes = job->server.max_upload_bytes;
+	fit_open(job->server.serverid, request_model(job), &open);
 	open.max_held = job_max_held(job);
 	open.max_source_bytes = (uint64) transcribe_max_file_size * 1024 * 1024;
 	open.max_seconds = transcribe_max_duration;
@@ -414,6 +426,72 @@ job_open(Job *job)
 	job->last_frame = job->last_check = worker_clock();
 	job_set_state(job, JOB_PREPROCESSING);
 	job_note(job, "reading the recording");
+}
+
+/* By channel and time, as they go to the media child. */
+static int
+compare_saved(const ListCell *a, const ListCell *b)
+{
+	const WireStretch *one = &((JobSaved *) lfirst(a))->stretch;
+	const WireStretch *other = &((JobSaved *) lfirst(b))->stretch;
+
+	if (one->channel != other->channel)
+		return one->channel < other->channel ? -1 : 1;
+	return one->start < other->start ? -1 : one->start > other->start;
+}
+
+/* What this attempt has saved joins what earlier ones have. */
+static void
+keep_saved(Job *job)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+	int			first = job_saved_number(job, 0);
+	char	   *plan = pstrdup(job->plan);
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+		JobSaved   *saved;
+
+		if (chunk->state != CHUNK_SAVED)
+			continue;
+		saved = palloc(sizeof(JobSaved));
+		saved->chunk_no = first + (int) chunk->chunk_no;
+		saved->stretch = (WireStretch) {chunk->start, chunk->end, chunk->channel};
+		saved->plan = plan;
+		saved->server = job->server.name;
+		job->saved = lappend(job->saved, saved);
+	}
+	list_sort(job->saved, compare_saved);
+	if (job->saved != NIL)
+		job->row_progress = Max(job->row_progress, 1);
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/*
+ * The server has refused a chunk for its size.  When all that was under way
+ * has been answered and saved, the recording is read again, and what is not
+ * saved is cut by what has been learnt.  The claim stays, the attempt goes on,
+ * and nothing is sent twice that was answered.
+ */
+void
+job_cut_again(Job *job)
+{
+	if (!job->cuts_again || job->state != JOB_TRANSCRIBING ||
+		job->requests > 0 || count_chunks(job, CHUNK_ANSWERED) > 0)
+		return;
+	job_drop(job);
+	keep_saved(job);
+	job->tag = new_tag();
+	job->chunks = NIL;
+	job->cuts_again = false;
+	job->media_ended = false;
+	job->begun = false;
+	job->decoded = 0;
+	job->media_time = 0;
+	job_set_state(job, JOB_WAITING);
+	job_note(job, "waiting for a free media process");
 }
 
 /*
@@ -618,11 +696,33 @@ wait_for_server(Job *job, WireResponse *response)
 		job_note(job, "server asks for a pause of %.1f s", wait / 1000.0);
 }
 
+/*
+ * The server takes no chunk of this size: smaller ones are tried, down to what
+ * is hardly worth a request.
+ */
+static void
+cut_smaller(Job *job, JobChunk *chunk, WireResponse *response,
+			const ResponseLimit *limit)
+{
+	limits_accepted(job->server.serverid, job->key);
+	if (!fit_refused(job->server.serverid, request_model(job), limit,
+					 chunk->seconds, chunk->size))
+		job_fail(job, "too_large_for_server", false, true, -1, "%s",
+				 response_refusal(response->body, response->body_len,
+								  response->status));
+	else
+	{
+		job->cuts_again = true;
+		job_note(job, "cutting smaller chunks, as the server asks for");
+	}
+}
+
 /* The server has answered. */
 static void
 handle_response(Job *job, WireFrame *frame)
 {
 	WireResponse response;
+	ResponseLimit limit;
 	JobChunk   *chunk;
 	MemoryContext oldcontext;
 	const char *problem = NULL;
@@ -649,6 +749,9 @@ handle_response(Job *job, WireFrame *frame)
 	else if (response.status == 429 ||
 			 (response.status == 503 && response.retry_after_ms > 0))
 		wait_for_server(job, &response);
+	else if (response_refuses_size(response.body, response.body_len,
+								   response.status, &limit))
+		cut_smaller(job, chunk, &response, &limit);
 	else if (response.status != 200)
 		fail_refused(job, &response);
 	else
@@ -768,7 +871,7 @@ job_ready_chunk(Job *job)
 	ListCell   *lc;
 
 	if ((job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING) ||
-		!job->begun)
+		!job->begun || job->cuts_again)
 		return NULL;
 	foreach(lc, job->chunks)
 	{

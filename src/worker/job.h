@@ -25,7 +25,8 @@
  *	  WAITING -> PREPROCESSING -> TRANSCRIBING -> ENDING -> ENDED
  *
  * and from each of the first three to ENDING (it failed) or ENDED (the claim
- * was lost, or is given back).
+ * was lost, or is given back); and from TRANSCRIBING back to WAITING, where
+ * the recording has to be cut into smaller chunks.
  */
 typedef enum JobState
 {
@@ -65,7 +66,7 @@ typedef struct JobChunk
 /* Room for a hash of options, see plan.c. */
 #define PLAN_HASH_SIZE	17
 
-/* What an earlier attempt has saved. */
+/* What is saved, by an earlier attempt or before the recording is cut again. */
 typedef struct JobSaved
 {
 	int			chunk_no;
@@ -125,12 +126,13 @@ typedef struct Job
 
 	/* the attempt */
 	MemoryContext context;		/* holds all of this */
-	uint64		tag;			/* on the wire: no other claim ever has it */
+	uint64		tag;			/* on the wire: no other reading ever has it */
 	JobState	state;
 	StateProgress *progress;
 	char		note[STATE_MESSAGE_SIZE];	/* what is being done, for people */
 	bool		media_running;
 	bool		media_ended;
+	bool		cuts_again;		/* smaller, once nothing is under way */
 	bool		starts_over;	/* what is saved has to be forgotten first */
 	bool		begun;			/* answers may be saved */
 	bool		asked;			/* a request was sent */
@@ -156,10 +158,11 @@ typedef struct Job
 } Job;
 
 /* What a job of the worker's list needs from it. */
-extern Job *job_create(int64 id, uint64 tag);
+extern Job *job_create(int64 id);
 extern void job_free(Job *job);
 extern void job_set_state(Job *job, JobState state);
 extern void job_open(Job *job);
+extern void job_cut_again(Job *job);
 extern void job_handle_frame(Job *job, WireFrame *frame);
 extern JobChunk *job_ready_chunk(Job *job);
 extern void job_send_chunk(Job *job, JobChunk *chunk);

@@ -170,11 +170,10 @@ option_text(Jsonb *options, const char *name)
 static Job *
 job_from_row(int row)
 {
-	static uint64 tag = 0;
 	bool		isnull;
 	bool		failed;
 	Datum		served_by;
-	Job		   *job = job_create(DatumGetInt64(column(row, 1, &isnull)), ++tag);
+	Job		   *job = job_create(DatumGetInt64(column(row, 1, &isnull)));
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
 	Jsonb	   *options;
 

@@ -77,7 +77,7 @@ typedef struct PlainModel
 static List *plain_models = NIL;
 
 /* The model that the job asks for; empty if it names none. */
-static const char *
+const char *
 request_model(Job *job)
 {
 	const char *model = either(job->options.model, job->server.model);

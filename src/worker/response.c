@@ -533,6 +533,51 @@ response_refuses_format(const char *body, size_t len)
 		strstr(response.error_message, "response_format") != NULL;
 }
 
+/* The number that follows these words; 0 if there is none. */
+static double
+number_behind(const char *text, const char *words)
+{
+	const char *found = text != NULL ? strstr(text, words) : NULL;
+	char	   *end;
+	double		number;
+
+	if (found == NULL)
+		return 0;
+	number = strtod(found + strlen(words), &end);
+	return end > found + strlen(words) && isfinite(number) && number > 0 ?
+		number : 0;
+}
+
+/*
+ * Whether a refusal is of the chunk's size, and what would not be refused.
+ * That is every 413; and a 400 in the words that OpenAI and others have for
+ * audio that is too long: "longer than 1400 seconds".
+ */
+bool
+response_refuses_size(const char *body, size_t len, int status,
+					  ResponseLimit *limit)
+{
+	size_t		skip = leading_blanks(body, len);
+	Response	response = {0};
+	const char *problem;
+	double		seconds = 0;
+
+	memset(limit, 0, sizeof(*limit));
+	if (status != 413 && status != 400)
+		return false;
+	if (skip < len && body[skip] == '{' &&
+		parse_json(body, len, &response, &problem))
+	{
+		seconds = number_behind(response.error_message, "longer than ");
+		if (seconds > 0 && strstr(response.error_message, " seconds") == NULL)
+			seconds = 0;
+	}
+	limit->too_long = seconds > 0;
+	limit->number = seconds > 0 ? seconds :
+		number_behind(response.error_message, "limit (");
+	return status == 413 || limit->too_long;
+}
+
 /*
  * Whether a refusal with status 429 is of the account, which waiting does not
  * mend, and not of the rate: by the codes that OpenAI documents.

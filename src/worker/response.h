@@ -55,11 +55,20 @@ typedef struct Response
 	char	   *error_param;
 } Response;
 
+/* What a server takes at most, if it refused a chunk for its size. */
+typedef struct ResponseLimit
+{
+	bool		too_long;		/* in seconds; else too large, in bytes */
+	double		number;			/* as the server says; 0: it does not */
+} ResponseLimit;
+
 extern bool response_parse(const char *body, size_t len,
 						   const char *content_type, Response *response,
 						   const char **problem);
 extern bool response_is_out_of_quota(const char *body, size_t len);
 extern bool response_refuses_format(const char *body, size_t len);
+extern bool response_refuses_size(const char *body, size_t len, int status,
+								  ResponseLimit *limit);
 extern char *response_refusal(const char *body, size_t len, int status);
 
 #endif							/* TRANSCRIBE_RESPONSE_H */

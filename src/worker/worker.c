@@ -564,6 +564,7 @@ open_turn(void)
 	{
 		Job		   *job = lfirst(lc);
 
+		job_cut_again(job);
 		busy += job_media_busy(job);
 		if (job_ready_chunk(job) != NULL)
 			senders = lappend(senders, job);

@@ -80,6 +80,54 @@ wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'shared' AN
 is(join(', ', map { $_->{fields}{prompt}[0] // 'long' } ($faulty->log('gate=shared'))[ 2 .. 3 ]),
 	'urgent, short', 'which comes before the other chunks of a long recording, the larger priority first');
 
+# A server that takes less than its options promise: what it accepts it hears
+# once, and what it refuses is cut smaller.
+sub cut_smaller
+{
+	my ($scenario, $path, %options) = @_;
+	my $name = 'server' . query('SELECT count(*) FROM pg_foreign_server');
+
+	create_server($node, $name, $faulty->url("$scenario,tag=$name"), max_attempts => 1, %options);
+	$id = enqueue($name, $path);
+	wait_for($node, "SELECT status IN ('completed', 'failed') FROM transcribe_jobs WHERE id = $id");
+	my @calls = $faulty->log("$scenario,tag=$name");
+	return $name, [ grep { $_->{status} == 200 } @calls ], [ grep { $_->{status} != 200 } @calls ];
+}
+foreach my $case (
+	[ 'max-seconds=20', 20, 2 ],
+	# The first chunk has half a minute.
+	[ 'max-seconds=35', 35, 2 ],
+	[ 'max-bytes=200000', 25, 2 ],
+	# No number is named: half, and half again.
+	[ 'status=413,times=2', 60, 1 ])
+{
+	my ($scenario, $most, $requests) = @$case;
+	my ($name, $accepted, $refused) = cut_smaller($scenario, $talk, max_requests => $requests, chunk_seconds => 60);
+
+	is(query("SELECT status, attempts, crashes FROM transcribe_jobs WHERE id = $id"), 'completed|1|0',
+		"$scenario: it completes, in one attempt");
+	is(scalar(@$accepted), query("SELECT count(*) FROM transcribe_chunks WHERE job_id = $id"),
+		"$scenario: each piece is sent once, with success");
+	cmp_ok(scalar(@$refused), '<=', 3, "$scenario: few are refused");
+	cmp_ok(scalar(@$refused), '>', 0, "$scenario: but some are");
+	cmp_ok(query("SELECT max(audio_s) FROM transcribe_chunks WHERE job_id = $id"), '<=', $most,
+		"$scenario: chunks are as small as they must be");
+	is_whole($id, $scenario);
+
+	# The next job knows.
+	next if $scenario =~ /times/;
+	my $next = query("SELECT transcribe_enqueue('again', '$talk', server => '$name')");
+	wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $next", 'completed');
+	is(scalar(grep { $_->{status} != 200 } $faulty->log("$scenario,tag=$name")), scalar(@$refused),
+		"$scenario: the next job is cut smaller at once");
+}
+
+# The smallest chunk is refused: nothing would help.
+my ($name, $accepted, $refused) = cut_smaller('status=413,message=because', $talk, chunk_seconds => 20);
+is(query("SELECT status, attempts, error_code, error LIKE '%413: because%' FROM transcribe_jobs WHERE id = $id"),
+	'failed|1|too_large_for_server|t', 'a server that takes nothing at all fails the job');
+cmp_ok(scalar(@$refused), '<', 20, 'after a few tries');
+
 $node->stop;
 $faulty->stop;
 done_testing();

@@ -497,6 +497,45 @@ test_format_refusals(void)
 	   "nor is what is no JSON");
 }
 
+/* Whether that is a refusal of the size, and what is said to fit. */
+static bool
+refuses_size(int status, const char *body, bool too_long, double number)
+{
+	ResponseLimit limit;
+
+	return response_refuses_size(body, strlen(body), status, &limit) &&
+		limit.too_long == too_long && limit.number == number;
+}
+
+/* Refusals of the size, in the words of OpenAI and of proxies. */
+static void
+test_size_refusals(void)
+{
+	static const char *const too_large =
+		"{\"error\": {\"message\": \"413: Maximum content size limit (26214400) "
+		"exceeded (26345678 bytes read)\", \"type\": \"server_error\"}}";
+	static const char *const too_long =
+		"{\"error\": {\"message\": \"audio duration 2000.5 seconds is longer than "
+		"1400 seconds which is the maximum for this model\", \"code\": \"invalid_value\"}}";
+	static const char *const longer =
+		"{\"error\": {\"message\": \"prompt is longer than 896 characters\"}}";
+	ResponseLimit limit;
+
+	ok(refuses_size(413, too_large, false, 26214400),
+	   "too large a request is known, and what would not be");
+	ok(refuses_size(413, "<html>413</html>", false, 0) && refuses_size(413, "", false, 0),
+	   "also where the status alone says it");
+	ok(refuses_size(413, "{\"error\": {\"message\": \"limit (-5)\"}}", false, 0) &&
+	   refuses_size(413, "{\"error\": {\"message\": \"limit (1e999)\"}}", false, 0),
+	   "a number that is none is not taken");
+	ok(refuses_size(400, too_long, true, 1400) && refuses_size(413, too_long, true, 1400),
+	   "too long a recording is known, and what would not be");
+	ok(!response_refuses_size(longer, strlen(longer), 400, &limit) &&
+	   !response_refuses_size(too_large, strlen(too_large), 400, &limit) &&
+	   !response_refuses_size(too_long, strlen(too_long), 422, &limit),
+	   "one of something else is none");
+}
+
 int
 main(void)
 {
@@ -511,5 +550,6 @@ main(void)
 	test_refusals();
 	test_long_refusals();
 	test_format_refusals();
+	test_size_refusals();
 	return done();
 }
