@@ -255,6 +255,8 @@ loop(int sigchld)
 
 		job_watch_all();
 		died = http_watch(sigchld, true, false);
+		if (child_template() >= 0)
+			http_watch(child_template(), true, false);
 		worker = http_watch(WORKER_FD, true, wire_pending(&to_worker) > 0);
 		http_wait(child_timeout());
 

@@ -1,16 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * child.c
- *	  The agent's media children: started, kept warm, ended, reaped.
+ *	  The agent's media children: started, ended, reaped.
  *
  * Runs in the agent, in its main thread only: the kernel ties a child's
  * parent-death signal to the thread that started it.
  *
  * Loading FFmpeg's libraries takes longer than all else that a short
- * recording needs, so one spare child is always waiting, loaded, for the next
- * recording; taking it starts another.  A spare that dies is not replaced
- * before it is needed: a program that cannot run must not be started in a
- * loop.
+ * recording needs.  So one process, the template, waits with them loaded, and
+ * copies itself for each recording (media/child.c).  The copies are children
+ * of ours.  They get to know which socket is theirs at once, and we their pid
+ * a moment later; until then nobody can need it but for killing, which waits.
+ *
+ * All copies have their memory in the same places.  Of a recording that makes
+ * one crash another one might learn, so the template is replaced then.  If it
+ * dies itself it is not replaced before it is needed: a program that cannot
+ * run must not be started in a loop.
  *
  * Every child is in one list from its start until it has been waited for.
  * Nothing here blocks, except child_end_all() for a bounded time: a child may
@@ -49,7 +54,8 @@
 #define REAP_MS		1000
 
 static Child *children;			/* all that have not been freed */
-static Child *spare;			/* of them, the one that waits */
+static Child *template;			/* of them, the one that is copied */
+static bool spoilt;				/* a copy has crashed: not to be copied again */
 static char media_path[PATH_MAX];
 
 /*
@@ -65,7 +71,7 @@ spawn(pid_t *pid, int fd)
 	posix_spawnattr_t attr;
 	sigset_t	set;
 	char		parent[16];
-	char	   *argv[] = {MEDIA_NAME, "--child", parent, NULL};
+	char	   *argv[] = {MEDIA_NAME, "--template", parent, NULL};
 	char	   *envp[] = {NULL};
 	int			err;
 
@@ -101,46 +107,55 @@ spawn(pid_t *pid, int fd)
 	return err;
 }
 
-/* A new child in the list; NULL and errno if there can be none. */
+/* A child in the list, with our end of its socket. */
 static Child *
-child_new(void)
+enlist(pid_t pid, int fd)
 {
 	Child	   *child = calloc(1, sizeof(Child));
-	int			pair[2];
-	int			err;
 
 	if (child == NULL)
-		return NULL;
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-	{
-		err = errno;
-	}
-	else
-	{
-		err = spawn(&child->pid, pair[1]);
-		close(pair[1]);
-		if (err != 0)
-			close(pair[0]);
-	}
-	if (err != 0)
-	{
-		free(child);
-		errno = err;
-		return NULL;
-	}
-	child->fd = pair[0];
+		agent_fatal("out of memory");
+	child->pid = pid;
+	child->fd = fd;
 	child->next = children;
 	children = child;
 	return child;
+}
+
+/* Start the template; false and errno if that cannot be. */
+static bool
+start_template(void)
+{
+	int			pair[2];
+	pid_t		pid;
+	int			err;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		return false;
+	err = spawn(&pid, pair[1]);
+	close(pair[1]);
+	if (err != 0)
+	{
+		close(pair[0]);
+		errno = err;
+		return false;
+	}
+	template = enlist(pid, pair[0]);
+	template->is_template = true;
+	spoilt = false;
+	return true;
 }
 
 /* Ask whether the child has exited, and if so remember how. */
 static bool
 has_exited(Child *child)
 {
-	if (!child->exited &&
+	if (!child->exited && child->pid > 0 &&
 		waitpid(child->pid, &child->status, WNOHANG) == child->pid)
+	{
 		child->exited = true;
+		spoilt |= WIFSIGNALED(child->status) && !child->killed;
+	}
 	return child->exited;
 }
 
@@ -154,7 +169,7 @@ hang_up(Child *child)
 }
 
 /*
- * Find the media program and start the first spare.  The program lies beside
+ * Find the media program and start the template.  The program lies beside
  * this one: the two are installed together, and no setting or variable can
  * name another.  That it is missing is said to the first job that wants it.
  */
@@ -170,28 +185,139 @@ child_start(void)
 	media_path[len] = '\0';
 	slash = strrchr(media_path, '/');
 	strcpy(slash == NULL ? media_path : slash + 1, MEDIA_NAME);
-	spare = child_new();
+	(void) start_template();
+}
+
+/* Send the template a socket; false and errno if it does not take it. */
+static bool
+send_socket(int fd)
+{
+	union
+	{
+		struct cmsghdr header;
+		char		space[CMSG_SPACE(sizeof(int))];
+	}			control = {.header = {
+		.cmsg_len = CMSG_LEN(sizeof(int)),
+		.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS
+	}};
+	char		byte = 0;
+	struct iovec data = {&byte, 1};
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control)
+	};
+
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	return sendmsg(template->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
 }
 
 /*
- * A child for one recording: the spare, or a fresh one if it has died.  NULL
- * and errno if none can be started.  The next spare is started at once; if
- * that fails, the next to ask will hear why.
+ * Copy this template no more.  It ends when it has done what it was asked for,
+ * and is freed when it has.
+ */
+static void
+retire_template(void)
+{
+	if (template->fd >= 0)
+		shutdown(template->fd, SHUT_WR);
+	template->released = true;
+	template->kill_at = agent_now_ms() + GRACE_MS;
+	template = NULL;
+}
+
+/*
+ * A child for one recording.  NULL and errno if none can be started; a copy
+ * that the template could not make is reported when it says so.
  */
 Child *
 child_take(void)
 {
-	Child	   *child = spare;
+	Child	   *child;
+	int			pair[2];
+	int			err = 0;
 
-	if (child != NULL && has_exited(child))
-	{
-		child_release(child);
-		child = NULL;
-	}
-	if (child == NULL && (child = child_new()) == NULL)
+	if (template != NULL &&
+		(spoilt || template->fd < 0 || has_exited(template)))
+		retire_template();
+	if ((template == NULL && !start_template()) ||
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return NULL;
-	spare = child_new();
+	if (!send_socket(pair[1]))
+		err = errno;
+	close(pair[1]);
+	if (err != 0)
+	{
+		close(pair[0]);
+		errno = err;
+		return NULL;
+	}
+	child = enlist(0, pair[0]);
+	child->template = template;
 	return child;
+}
+
+/* What to watch for the answers of the template; -1 if there is none. */
+int
+child_template(void)
+{
+	return template != NULL ? template->fd : -1;
+}
+
+/* Of the children that a template was asked for, the one asked for first. */
+static Child *
+first_asked(Child *of)
+{
+	Child	   *first = NULL;
+
+	for (Child *child = children; child != NULL; child = child->next)
+	{
+		if (child->template == of)
+			first = child;
+	}
+	return first;
+}
+
+/* A template has answered for a child: by a pid, or by a negative errno. */
+static void
+take_answer(Child *child, int32_t answer)
+{
+	child->template = NULL;
+	if (answer > 0)
+	{
+		child->pid = answer;
+		if (child->killed)
+			kill(child->pid, SIGKILL);
+		return;
+	}
+	child->error = -answer;
+	child->exited = true;
+	hang_up(child);
+}
+
+/*
+ * Take the answers of a template.  When it has gone, the children that it was
+ * asked for and has not answered for will never be.
+ */
+static void
+take_answers(Child *from)
+{
+	Child	   *child;
+	int32_t		answer;
+	ssize_t		n;
+
+	if (from->fd < 0)
+		return;
+	while ((n = recv(from->fd, &answer, sizeof(answer), MSG_DONTWAIT)) > 0)
+	{
+		if ((child = first_asked(from)) != NULL)
+			take_answer(child, answer);
+	}
+	if (n < 0 && (errno == EAGAIN || errno == EINTR) && !from->exited)
+		return;
+	while ((child = first_asked(from)) != NULL)
+		take_answer(child, -ECHILD);
+	hang_up(from);
 }
 
 /* The conversation is over; it may exit by itself, within bounds. */
@@ -203,12 +329,16 @@ child_hang_up(Child *child)
 		child->kill_at = agent_now_ms() + GRACE_MS;
 }
 
-/* It has to go now. */
+/*
+ * It has to go now, or as soon as its pid is known.  What a template has said
+ * before is still to be read.
+ */
 void
 child_kill(Child *child)
 {
-	hang_up(child);
-	if (!has_exited(child) && !child->killed)
+	if (!child->is_template)
+		hang_up(child);
+	if (!has_exited(child) && !child->killed && child->pid > 0)
 		kill(child->pid, SIGKILL);
 	child->killed = true;
 }
@@ -228,7 +358,10 @@ child_release(Child *child)
 void
 child_describe(const Child *child, char *text, size_t size)
 {
-	if (child->killed || !child->exited)
+	if (child->error != 0)
+		snprintf(text, size, "could not start media process: %s",
+				 strerror(child->error));
+	else if (child->killed || !child->exited)
 		snprintf(text, size, "media process closed its connection");
 	else if (WIFSIGNALED(child->status))
 		snprintf(text, size, "media process was terminated by signal %d: %s",
@@ -249,6 +382,15 @@ child_reap(void)
 	Child	  **link = &children;
 	int64_t		now = agent_now_ms();
 
+	/* First, so that those who have their pid by now are waited for. */
+	for (Child *child = children; child != NULL; child = child->next)
+	{
+		if (child->is_template)
+		{
+			(void) has_exited(child);
+			take_answers(child);
+		}
+	}
 	while (*link != NULL)
 	{
 		Child	   *child = *link;
@@ -256,11 +398,8 @@ child_reap(void)
 		if (!has_exited(child) && child->kill_at != 0 &&
 			!child->killed && now >= child->kill_at)
 			child_kill(child);
-		if (child->exited && child == spare)
-		{
-			spare = NULL;
-			child_release(child);
-		}
+		if (child->exited && child == template)
+			retire_template();
 		if (child->exited && child->released)
 		{
 			*link = child->next;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * child.h
- *	  The agent's media children: started, kept warm, ended, reaped.
+ *	  The agent's media children: started, ended, reaped.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,18 +16,22 @@
 /* One process.  Its user reads the fields; only child.c writes them. */
 typedef struct Child
 {
-	pid_t		pid;
+	pid_t		pid;			/* 0: not known yet */
+	int			error;			/* an errno: it could not be started */
 	int			fd;				/* our end of its socket; -1: closed */
 	bool		exited;			/* reaped, the pid is no longer ours */
 	int			status;			/* of waitpid(), if exited */
 	bool		killed;			/* SIGKILL was sent */
 	bool		released;		/* nobody uses it: freed when reaped */
 	int64_t		kill_at;		/* ms of the clock; 0: it may live on */
+	bool		is_template;	/* not for a recording, but to be copied */
+	struct Child *template;		/* that was asked for it, until it answers */
 	struct Child *next;
 } Child;
 
 extern void child_start(void);
 extern Child *child_take(void);
+extern int	child_template(void);
 extern void child_hang_up(Child *child);
 extern void child_kill(Child *child);
 extern void child_release(Child *child);

@@ -326,7 +326,8 @@ take_frames(Relay *relay)
 		(relay->child->exited || relay->child->killed))
 	{
 		child_describe(relay->child, message, sizeof(message));
-		fail(relay, "media_crashed", message);
+		fail(relay, relay->child->error != 0 ? "media_unavailable" :
+			 "media_crashed", message);
 	}
 	else if (wire_pending(&relay->in) == 0)
 		wire_free(&relay->in);	/* it may have grown to a chunk's size */

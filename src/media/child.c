@@ -3,10 +3,16 @@
  * child.c
  *	  transcribe_media as a child of the agent.
  *
- * Frames come and go over descriptor 0, a stream socket; see wire.h.  The
- * process warms up, says HELLO, and waits as the agent's spare until it is
- * told what to OPEN; it prepares that one recording, and exits.  It writes
- * without hurry: an agent that does not read makes it wait.
+ * Loading FFmpeg's libraries costs more than a short recording does.  So the
+ * agent starts one process, the template, which loads them and then does
+ * nothing but copy itself: for each socket that it is sent there is one child,
+ * which takes it as its descriptor 0.  The template itself never sees a byte
+ * of a recording.
+ *
+ * Frames come and go over descriptor 0, a stream socket; see wire.h.  A child
+ * says HELLO and waits until it is told what to OPEN; it prepares that one
+ * recording, and exits.  It writes without hurry: an agent that does not read
+ * makes it wait.
  *
  * However it ends, it ends by exit(): where the postmaster is process 1 it
  * inherits our orphans, and one that dies of a signal makes it restart the
@@ -18,10 +24,13 @@
 #include "media/child.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "media/media.h"
@@ -205,21 +214,15 @@ run(Child *child, WireOpen *open)
 	free(error);
 }
 
-/*
- * Be the agent's child.  parent is its process, or 0 if that is not known.
- * Returns the exit status.
- */
-int
-child_main(pid_t parent)
+/* Talk to the agent, from HELLO to the end.  Returns the exit status. */
+static int
+converse(void)
 {
 	Child		child = {0};
 	WireBuffer	out = {0};
 	WireFrame	frame;
 	WireOpen	open;
 
-	set_signals(parent);
-	close_range(STDERR_FILENO + 1, ~0U, 0);
-	prepare_warm_up();
 	wire_put_hello(&out);
 	send_frame(&out);
 
@@ -237,5 +240,100 @@ child_main(pid_t parent)
 	child.job = frame.job;
 	run(&child, &open);
 	wire_free(&child.in);
+	return 0;
+}
+
+/* What every process of ours begins with. */
+static void
+begin(pid_t parent)
+{
+	set_signals(parent);
+	close_range(STDERR_FILENO + 1, ~0U, 0);
+	prepare_warm_up();
+}
+
+/*
+ * Be a child by itself.  parent is its process, or 0 if that is not known.
+ * Returns the exit status.
+ */
+int
+child_main(pid_t parent)
+{
+	begin(parent);
+	return converse();
+}
+
+/*
+ * Wait for the agent to send a socket; -1 if it has hung up.  One that came
+ * without a socket is none of the agent's.
+ */
+static int
+receive_socket(void)
+{
+	union
+	{
+		struct cmsghdr header;
+		char		space[CMSG_SPACE(sizeof(int))];
+	}			control;
+	char		byte;
+	struct iovec data = {&byte, 1};
+	struct msghdr message = {
+		.msg_iov = &data, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof(control)
+	};
+	struct cmsghdr *header;
+	ssize_t		n;
+	int			fd;
+
+	do
+		n = recvmsg(AGENT_FD, &message, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+	if (header == NULL || header->cmsg_level != SOL_SOCKET ||
+		header->cmsg_type != SCM_RIGHTS)
+		return -1;
+	memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return fd;
+}
+
+/*
+ * Copy this process.  The copy is a child of the agent, like the template
+ * itself: the agent waits for it, ends it, and has it ended by the kernel if
+ * it goes.  That takes the bare system call, which is safe here: there is no
+ * other thread, and so no lock that one could hold.
+ */
+static pid_t
+copy(void)
+{
+	return (pid_t) syscall(SYS_clone, CLONE_PARENT | SIGCHLD, NULL, NULL, NULL,
+						   NULL);
+}
+
+/*
+ * Be the template.  Each socket that the agent sends is answered by the
+ * process that has it, or by a negative errno.  Returns the exit status, also
+ * in each of the copies.
+ */
+int
+template_main(pid_t parent)
+{
+	int			fd;
+
+	begin(parent);
+	while ((fd = receive_socket()) >= 0)
+	{
+		pid_t		pid = copy();
+		int32_t		answer = pid < 0 ? -errno : (int32_t) pid;
+
+		if (pid == 0)
+		{
+			dup2(fd, AGENT_FD);
+			close(fd);
+			set_signals(parent);
+			return converse();
+		}
+		close(fd);
+		write_all((const char *) &answer, sizeof(answer));
+	}
 	return 0;
 }

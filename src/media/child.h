@@ -11,5 +11,6 @@
 #include <sys/types.h>
 
 extern int	child_main(pid_t parent);
+extern int	template_main(pid_t parent);
 
 #endif							/* TRANSCRIBE_MEDIA_CHILD_H */

@@ -10,8 +10,8 @@
  *
  * The thread is given one chunk at a time, works on nothing else, and never
  * speaks to anyone: chunks are delivered by the main thread, in order, when
- * it looks after each packet.  It starts while the process is a spare, and
- * is locked in before the first byte of a recording is read.
+ * it looks after each packet.  It is started and locked in before the first
+ * byte of a recording is read.
  *
  *-------------------------------------------------------------------------
  */

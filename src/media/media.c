@@ -4,8 +4,8 @@
  *	  transcribe_media: one recording to chunks of speech.
  *
  * A plain program without PostgreSQL in it, run by the agent or by a person.
- * The agent says "--child" and its own process number; it may also say
- * nothing at all.
+ * The agent says "--template" and its own process number.  "--child" is for
+ * tests and benchmarks, which want a child by itself.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,6 +22,8 @@ main(int argc, char **argv)
 {
 	struct stat status;
 
+	if (argc >= 2 && strcmp(argv[1], "--template") == 0)
+		return template_main(argc >= 3 ? (pid_t) atol(argv[2]) : 0);
 	if (argc >= 2 && strcmp(argv[1], "--child") == 0)
 		return child_main(argc >= 3 ? (pid_t) atol(argv[2]) : 0);
 

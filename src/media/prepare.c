@@ -77,9 +77,9 @@ media_no_memory(MediaError *error)
 
 /*
  * Do once what the first use of libraries costs (pages read from disk,
- * tables computed), and what can be done of the sandbox.  A spare process
- * does it while it has nothing to do; encoding a moment of silence in the
- * usual format touches most of what the first chunk will need.
+ * tables computed), and what can be done of the sandbox.  The template does it
+ * for all its copies; encoding a moment of silence in the usual format touches
+ * most of what the first chunk will need.
  */
 void
 prepare_warm_up(void)
@@ -100,7 +100,6 @@ prepare_warm_up(void)
 	/* Large buffers come from the system, and go back to it at once. */
 	mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER);
 	sandbox_prepare();
-	finish_start_thread();
 }
 
 /*
@@ -122,6 +121,7 @@ prepare_lock_in(const WireOpen *open, bool writes_files, unsigned *layers,
 	};
 
 	/* The thread first: what the process gives up, it needs to enter. */
+	finish_start_thread();
 	*layers = finish_lock_in(SANDBOX_LANDLOCK | SANDBOX_SECCOMP) |
 		SANDBOX_LIMITS;
 	*layers &= sandbox_enter(&limits, SANDBOX_ALL);

@@ -81,7 +81,7 @@ static const int deadly[] = {
 
 #define LENGTH(array)	(sizeof(array) / sizeof((array)[0]))
 
-/* Built ahead, while the process is a spare; NULL if it could not be. */
+/* Built ahead, by the template; NULL if it could not be. */
 static scmp_filter_ctx filter;
 
 /* Add one action for many calls.  Returns false if libseccomp refused. */
@@ -123,8 +123,8 @@ add_memory_rules(void)
 }
 
 /*
- * Build the filter.  It takes a millisecond, which the spare process has and
- * the recording has not.
+ * Build the filter.  It takes a millisecond, which the template spends once for
+ * all recordings.
  */
 void
 sandbox_prepare(void)

@@ -27,6 +27,7 @@
 #include <libavutil/mem.h>
 
 #include "media/channels.h"
+#include "media/finish.h"
 #include "media/prepare.h"
 
 /* What the limit on address space is to the real process, roughly. */
@@ -191,6 +192,7 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void) argc;
 	(void) argv;
 	prepare_warm_up();
+	finish_start_thread();
 	av_max_alloc(MOST_MEMORY);
 	return 0;
 }

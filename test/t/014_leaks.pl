@@ -73,7 +73,7 @@ while ($tries++ < 100 && scalar(map { @$_ } values %$after) > 3)
 	select(undef, undef, undef, 0.1);
 	$after = resources();
 }
-is(scalar(map { @$_ } values %$after), 3, 'a worker, an agent and a spare child live on, and no zombie');
+is(scalar(map { @$_ } values %$after), 3, 'a worker, an agent and a template live on, and no zombie');
 is_deeply([ map { $after->{$_}[0]{descriptors} } sort keys %$after ],
 	[ map { $before->{$_}[0]{descriptors} } sort keys %$before ], 'with the same descriptors as before');
 foreach my $name (sort keys %$after)

@@ -254,21 +254,21 @@ is(descriptors($child->{pid}), '0 1 2', 'a fresh child has its own descriptors a
 close $child->{socket};
 is(outcome($child), '', 'and ends with the conversation');
 
-# One that the agent starts has no environment either, though the agent has,
-# and ends with it.
+# The template that the agent starts has no environment either, though the
+# agent has, and ends with it.
 $agent = start([ $agent, '--child', $$ ], env => { LD_BIND_NOW => 1, API_KEY => 'secret' });
-my $spare;
+my $template;
 ok( poll_until(
 		sub {
-			($spare) = split ' ', proc($agent->{pid}, "task/$agent->{pid}/children") // '';
-			return $spare && (proc($spare, 'cmdline') // '') =~ /^transcribe_media\0--child\0/;
+			($template) = split ' ', proc($agent->{pid}, "task/$agent->{pid}/children") // '';
+			return $template && (proc($template, 'cmdline') // '') =~ /^transcribe_media\0--template\0/;
 		}),
-	'the agent starts a child');
-ok(poll_until(sub { descriptors($spare) eq '0 1 2' }), 'it has its own descriptors alone');
-is(proc($spare, 'environ'), '', 'and no environment');
+	'the agent starts a template');
+ok(poll_until(sub { descriptors($template) eq '0 1 2' }), 'it has its own descriptors alone');
+is(proc($template, 'environ'), '', 'and no environment');
 kill 'KILL', $agent->{pid};
 outcome($agent);
-ok(poll_until(sub { (proc($spare, 'stat') // ') Z') =~ /\) [ZX]/ }), 'it ends if the agent is killed');
+ok(poll_until(sub { (proc($template, 'stat') // ') Z') =~ /\) [ZX]/ }), 'it ends if the agent is killed');
 
 # By the kernel's signal, not only because the conversation is over: here the
 # other end of its socket is ours, and stays open.

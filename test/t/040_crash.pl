@@ -111,28 +111,42 @@ sub wait_until
 	return 0;
 }
 
-# The spare media child, and then the one that is in the middle of a long
-# recording: the spare of before.
+# The template of the media processes, and then its copy that is in the middle
+# of a long recording.
 my $long = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/long.wav';
 system_or_bail('ffmpeg', '-nostdin', '-v', 'error', '-stream_loop', '12', '-i',
 	"$audio/talk.mp3", '-ar', '48000', $long);
 create_server($node, 'media', $faulty->url('ok,tag=media'), retry_interval => '10ms', chunk_seconds => 3600);
 wait_until(sub { ours('transcribe_medi') == 1 });
-my ($at_work) = map { $_->{pid} } ours('transcribe_medi');
+my ($template) = map { $_->{pid} } ours('transcribe_medi');
 query("SELECT transcribe_enqueue('media', '$long', server => 'media')");
 wait_for($node, "SELECT count(*) FROM transcribe_progress WHERE percent > 1 AND status = 'preprocessing'", '1',
 	'a media child is at work');
 wait_until(sub { ours('transcribe_medi') == 2 });
-my ($spare) = grep { $_ != $at_work } map { $_->{pid} } ours('transcribe_medi');
-kill 'KILL', $spare;
-ok(wait_until(sub { !grep { $_->{pid} == $spare } ours('transcribe_medi') }),
-	'kill -9 of the spare media child: the agent takes note of it');
+my ($at_work) = grep { $_ != $template } map { $_->{pid} } ours('transcribe_medi');
+kill 'KILL', $template;
+ok(wait_until(sub { !grep { $_->{pid} == $template } ours('transcribe_medi') }),
+	'kill -9 of the template of media processes: the agent takes note of it');
 kill 'KILL', $at_work;
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'media'", 'completed',
 	'kill -9 of the media child: the job completes');
 is(query("SELECT attempts, crashes FROM transcribe_jobs WHERE session_id = 'media'"), '2|0',
 	'kill -9 of the media child: it is counted as an attempt');
 is(launcher_pid(), $launcher, 'kill -9 of the media child: nothing restarts');
+
+# Of a recording that makes a media process crash no other one shall learn
+# where things are in memory.
+sub maps { return slurp_file("/proc/$_[0]/maps") =~ /^([0-9a-f]+)-.*libavcodec/m ? $1 : '' }
+my $before;
+wait_until(sub { ($template) = map { $_->{pid} } ours('transcribe_medi'); $template && ($before = maps($template)) });
+query("SELECT transcribe_enqueue('crashes', '$long', server => 'media')");
+wait_until(sub { ours('transcribe_medi') == 2 });
+kill 'SEGV', grep { $_ != $template } map { $_->{pid} } ours('transcribe_medi');
+wait_for($node, "SELECT status, attempts FROM transcribe_jobs WHERE session_id = 'crashes'", 'completed|2',
+	'a crash of a media child: the job completes');
+ok(wait_until(sub { my @left = ours('transcribe_medi'); @left == 1 && $left[0]{pid} != $template }),
+	'a crash of a media child: there is a new template');
+isnt(maps((ours('transcribe_medi'))[0]{pid}), $before, 'a crash of a media child: which lies elsewhere in memory');
 is(worker_pid(), $worker, 'kill -9 of the media child: the worker goes on');
 ok(wait_until(sub { !zombies() }), 'no zombie is left');
 

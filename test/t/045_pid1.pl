@@ -58,7 +58,7 @@ next_request();
 # The agent: its media children are orphans for a moment.
 kill 'KILL', ours('transcribe_agen');
 ok(next_request(), 'kill -9 of the agent: the job is taken up again');
-# The spare media child.
+# The template of media processes.
 kill 'KILL', ours('transcribe_medi');
 # The worker, told to go: agent and media child end with it.
 my $worker = query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
