@@ -200,7 +200,7 @@ run(Child *child, WireOpen *open)
 		open->max_chunk_bytes = WIRE_MAX_PAYLOAD - CHUNK_OVERHEAD;
 
 	fd = open_recording(open, &status, error);
-	if (fd >= 0 && prepare_lock_in(open, false, &layers, error) &&
+	if (fd >= 0 && prepare_lock_in(open, status.st_size, false, &layers, error) &&
 		prepare_recording(fd, &status, open, layers, &sink, &prepared,
 						  error))
 		wire_put_end(&out, child->job, &prepared.end);
@@ -250,6 +250,7 @@ begin(pid_t parent)
 	set_signals(parent);
 	close_range(STDERR_FILENO + 1, ~0U, 0);
 	prepare_warm_up();
+	prepare_rehearse();
 }
 
 /*
@@ -311,8 +312,7 @@ copy(void)
 
 /*
  * Be the template.  Each socket that the agent sends is answered by the
- * process that has it, or by a negative errno.  Returns the exit status, also
- * in each of the copies.
+ * process that has it, or by a negative errno.  Returns the exit status.
  */
 int
 template_main(pid_t parent)
@@ -330,7 +330,9 @@ template_main(pid_t parent)
 			dup2(fd, AGENT_FD);
 			close(fd);
 			set_signals(parent);
-			return converse();
+
+			/* What libraries do at exit is the template's, or nobody's. */
+			_exit(converse());
 		}
 		close(fd);
 		write_all((const char *) &answer, sizeof(answer));

@@ -267,7 +267,8 @@ prepare(Command *command, MediaError *error)
 	if (fd < 0 || !open_output(command, &status, error))
 		return false;
 	prepare_warm_up();
-	if (!prepare_lock_in(&command->open, true, &command->layers, error) ||
+	if (!prepare_lock_in(&command->open, status.st_size, true,
+						 &command->layers, error) ||
 		!prepare_recording(fd, &status, &command->open, command->layers,
 						   &sink, &prepared, error))
 		return false;

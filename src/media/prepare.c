@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <libavutil/log.h>
 
@@ -43,6 +45,12 @@
  */
 #define BASE_CPU_SECONDS	60
 #define SECONDS_PER_CPU		20
+
+/*
+ * A smaller file is not worth a second thread: it is one chunk, or decoded
+ * before that could help.
+ */
+#define THREAD_SIZE			(1 << 20)
 
 /* Buffers of this size are large. */
 #define LARGE_BUFFER		(1 << 17)
@@ -75,40 +83,98 @@ media_no_memory(MediaError *error)
 	return media_fail(error, MEDIA_OUT_OF_MEMORY, "out of memory");
 }
 
-/*
- * Do once what the first use of libraries costs (pages read from disk,
- * tables computed), and what can be done of the sandbox.  The template does it
- * for all its copies; encoding a moment of silence in the usual format touches
- * most of what the first chunk will need.
- */
+/* Do what has to be done once in a process, and can be before it is locked in. */
 void
 prepare_warm_up(void)
 {
-	static int16_t silence[MEDIA_RATE / 5];
-	MediaError *ignored = calloc(1, sizeof(*ignored));
-	uint8_t    *data;
-	size_t		size;
-
 	av_log_set_level(AV_LOG_QUIET);
-	if (ignored != NULL &&
-		encode_audio(encode_format("mp3", ignored), silence,
-					 sizeof(silence) / sizeof(silence[0]), &data, &size,
-					 ignored))
-		encode_free(data);
-	free(ignored);
 
 	/* Large buffers come from the system, and go back to it at once. */
 	mallopt(M_MMAP_THRESHOLD, LARGE_BUFFER);
 	sandbox_prepare();
 }
 
+static void
+ignore_source(void *arg, const WireSource *source)
+{
+	(void) arg;
+	(void) source;
+}
+
+static void
+ignore_progress(void *arg, double seconds)
+{
+	(void) arg;
+	(void) seconds;
+}
+
+static bool
+ignore_chunk(void *arg, const WireChunk *chunk, MediaError *error)
+{
+	(void) arg;
+	(void) chunk;
+	(void) error;
+	return true;
+}
+
+/* A file in memory with a moment of sound; -1 if there can be none. */
+static int
+make_sound(MediaError *error)
+{
+	static int16_t sound[MEDIA_RATE / 2];
+	uint8_t    *data;
+	size_t		size;
+	int			fd;
+
+	for (size_t i = 0; i < sizeof(sound) / sizeof(sound[0]); i++)
+		sound[i] = i / 50 % 2 ? 8000 : -8000;
+	if (!encode_audio(encode_format("wav", error), sound,
+					  sizeof(sound) / sizeof(sound[0]), &data, &size, error))
+		return -1;
+	fd = memfd_create("rehearsal", MFD_CLOEXEC);
+	if (fd >= 0 && (write(fd, data, size) != (ssize_t) size ||
+					lseek(fd, 0, SEEK_SET) != 0))
+	{
+		close(fd);
+		fd = -1;
+	}
+	encode_free(data);
+	return fd;
+}
+
 /*
- * Lock the process in, and say which layers hold, see sandbox.h.  Returns
+ * Prepare a recording of no use.  What the first use of libraries costs (pages
+ * read from disk, symbols looked up, tables computed) is then paid, for this
+ * process and for its copies.  Nothing depends on its success.
+ */
+void
+prepare_rehearse(void)
+{
+	WireOpen	open = {
+		.format = "mp3", .chunk_seconds = 1, .min_silence = SILENCE_MIN_SECONDS,
+		.done_of = ""
+	};
+	MediaSink	sink = {NULL, ignore_source, ignore_progress, ignore_chunk};
+	MediaError *error = calloc(1, sizeof(*error));
+	Prepared	prepared;
+	struct stat status;
+	int			fd = error != NULL ? make_sound(error) : -1;
+
+	if (fd >= 0 && fstat(fd, &status) == 0)
+		(void) prepare_recording(fd, &status, &open, 0, &sink, &prepared, error);
+	if (fd >= 0)
+		close(fd);
+	free(error);
+}
+
+/*
+ * Lock the process in, to read a file of that size, and say which layers hold,
+ * see sandbox.h.  Returns
  * false if that is less than was required.
  */
 bool
-prepare_lock_in(const WireOpen *open, bool writes_files, unsigned *layers,
-				MediaError *error)
+prepare_lock_in(const WireOpen *open, off_t size, bool writes_files,
+				unsigned *layers, MediaError *error)
 {
 	uint64_t	per_sample = MEMORY_PER_SAMPLE +
 		(open->split_channels ? (CHANNELS_MAX - 1) * MEMORY_PER_CHANNEL : 0);
@@ -121,7 +187,8 @@ prepare_lock_in(const WireOpen *open, bool writes_files, unsigned *layers,
 	};
 
 	/* The thread first: what the process gives up, it needs to enter. */
-	finish_start_thread();
+	if (size >= THREAD_SIZE)
+		finish_start_thread();
 	*layers = finish_lock_in(SANDBOX_LANDLOCK | SANDBOX_SECCOMP) |
 		SANDBOX_LIMITS;
 	*layers &= sandbox_enter(&limits, SANDBOX_ALL);

@@ -20,7 +20,9 @@ typedef struct Prepared
 } Prepared;
 
 extern void prepare_warm_up(void);
-extern bool prepare_lock_in(const WireOpen *open, bool writes_files,
+extern void prepare_rehearse(void);
+extern bool prepare_lock_in(const WireOpen *open, off_t size,
+							bool writes_files,
 							unsigned *layers, MediaError *error);
 extern bool prepare_recording(int fd, const struct stat *status,
 							  const WireOpen *open, unsigned layers,

@@ -61,6 +61,9 @@
 #define MEMORY		(UINT64_C(1) << 30)
 #define CPU_SECONDS	1
 
+/* Of a recording that is worth a second thread. */
+#define LARGE_FILE	((off_t) 1 << 30)
+
 /* What a decoder may well need, and what it never gets. */
 #define SOME_MEMORY	((size_t) 64 << 20)
 #define TOO_MUCH	((size_t) 4 << 30)
@@ -712,7 +715,7 @@ lock_in(const WireOpen *open, bool production)
 		unsigned	layers;
 		MediaError	error;
 
-		if (!prepare_lock_in(open, false, &layers, &error))
+		if (!prepare_lock_in(open, LARGE_FILE, false, &layers, &error))
 			die(error.message);
 		return layers;
 	}
