@@ -200,7 +200,7 @@ define_startup_settings(void)
 	DefineCustomIntVariable("transcribe.jobs_per_worker",
 							"Jobs that one worker carries at the same time.",
 							"Most of them wait for a server; transcribe.media_processes limits those that decode.",
-							&transcribe_jobs_per_worker, 32, 1,
+							&transcribe_jobs_per_worker, 200, 1,
 							TRANSCRIBE_MAX_JOBS_PER_WORKER,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }

@@ -145,6 +145,22 @@ protect_memory(void)
 	prctl(PR_SET_DUMPABLE, 0);
 }
 
+/*
+ * A server may be asked a thousand times at once, and each request takes a
+ * descriptor: have as many as the system lets us.  Nothing here uses select().
+ */
+static void
+raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+	{
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 /* Obey one frame of the worker's; false if it is not one. */
 static bool
 obey(WireFrame *frame)
@@ -328,6 +344,7 @@ main(int argc, char **argv)
 	clearenv();
 	sigchld = set_signals(parent);
 	protect_memory();
+	raise_limit();
 	http_start(&to_worker);
 	relay_start(&to_worker);
 	child_start();

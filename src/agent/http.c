@@ -43,8 +43,8 @@
 
 #include "agent/agent.h"
 
-/* Idle connections kept: a few servers, a few requests at a time for each. */
-#define MAX_IDLE_CONNECTIONS	32L
+/* Idle connections kept: for as many requests at a time as are usual. */
+#define MAX_IDLE_CONNECTIONS	256L
 
 /* Longest content type passed on; a real one has some 40 characters. */
 #define MAX_CONTENT_TYPE		256

@@ -44,7 +44,7 @@
 #include "shared/server.h"
 
 #define TRANSCRIBE_MAX_WORKERS			64
-#define TRANSCRIBE_MAX_JOBS_PER_WORKER	50
+#define TRANSCRIBE_MAX_JOBS_PER_WORKER	1000
 
 /*
  * Databases that can be known at once.  56 kB; a cluster with more of them

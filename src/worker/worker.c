@@ -78,6 +78,7 @@ static List *jobs = NIL;		/* of Job, by priority, then as they were
 static List *claimed = NIL;		/* of Job, before the claim has committed */
 static TimestampTz next_due = DT_NOEND; /* of the queue */
 static bool claim_wanted = true;	/* the queue is worth a look */
+static bool queue_has_more = false; /* when last looked at, jobs were due */
 static int64 claim_after = 0;	/* after an error, not before */
 static bool claim_failed = false;	/* the last look at the queue did */
 static int64 next_probe = 0;
@@ -202,6 +203,8 @@ remove_ended_jobs(void)
 
 		if (job->state == JOB_ENDED)
 		{
+			/* One that is queued again has a time, which is to be learnt. */
+			claim_wanted |= job->failure != NULL;
 			jobs = foreach_delete_current(jobs, lc);
 			job_free(job);
 			removed = true;
@@ -209,8 +212,8 @@ remove_ended_jobs(void)
 	}
 	if (removed)
 	{
-		/* There is room again. */
-		claim_wanted = true;
+		/* There is room again, for what there was none for. */
+		claim_wanted |= queue_has_more;
 		publish_job_count();
 	}
 }
@@ -457,6 +460,9 @@ claim_jobs(void)
 	drop_lost_jobs();
 	groups = queue_waiting();
 	now = GetCurrentTimestamp();
+	queue_has_more = false;
+	foreach(lc, groups)
+		queue_has_more |= ((ClaimGroup *) lfirst(lc))->due <= now;
 	next_due = claim_plan(groups, jobs, room, now);
 	claimed = queue_claim(incarnation, groups);
 	expected = claim_has_room(groups);
@@ -877,20 +883,31 @@ start(int slot)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Everything that is done without waiting; false: it is time to leave. */
+/* Take what the agent has done, and give it at once what may start. */
+static void
+dispatch(void)
+{
+	pump_agent();
+	open_turn();
+	send_turn();
+	pump_agent();
+}
+
+/*
+ * Everything that is done without waiting; false: it is time to leave.  The
+ * agent gets its work before each transaction and after, so that it waits for
+ * no more than one of them; what failed on the way is written in the next turn.
+ */
 static bool
 turn(void)
 {
 	wake_at = worker_clock() + PROBE_INTERVAL_MS * 4;
-	pump_agent();
+	dispatch();
 	write_turn();
 	remove_ended_jobs();
+	dispatch();
 	claim_turn();
-	open_turn();
-	send_turn();
-
-	/* What was just put goes out, and what failed on the way is written. */
-	pump_agent();
+	dispatch();
 	if (shutdown_requested || !probe_turn())
 		return false;
 	for (ListCell *lc = list_head(jobs); lc != NULL; lc = lnext(jobs, lc))
