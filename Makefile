@@ -5,6 +5,7 @@
 #   make installcheck         all tests, on throwaway servers of their own
 #   make bench-media          speed and memory against other tools, by hand
 #   make bench-wer            what Whisper hears in what was prepared, by hand
+#   make bench-requests       whole jobs, against the usual service, by hand
 #   make format               PostgreSQL's style for lines that were changed
 
 EXTENSION = transcribe
@@ -167,6 +168,9 @@ bench-media: transcribe_media test/bench/bin/spare
 bench-wer: transcribe_media
 	$(srcdir)/test/bench/run.sh wer
 
+bench-requests:
+	$(srcdir)/test/bench/run.sh requests --rounds $(BENCH_ROUNDS) $(BENCH_PARTS)
+
 test/bench/bin/spare: $(srcdir)/test/bench/spare.c $(srcdir)/src/wire/wire.c $(INCLUDED)
 	@mkdir -p test/bench/bin
 	$(CC) $(PROGRAM_CFLAGS) $< $(srcdir)/src/wire/wire.c -o $@
@@ -176,5 +180,5 @@ test/bench/bin/spare: $(srcdir)/test/bench/spare.c $(srcdir)/src/wire/wire.c $(I
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz check-fuzz bench-media bench-wer format install-programs \
+.PHONY: unit fuzz check-fuzz bench-media bench-wer bench-requests format install-programs \
 	uninstall-programs

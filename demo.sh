@@ -30,7 +30,6 @@ done
 
 throwaway demo
 whisper_pid=
-db=$work/db
 
 leave()
 {
@@ -69,19 +68,6 @@ show()
 {
     printf '\n%s\n\n' "$1"
     sql -P footer=off "${@:2}" -c "$1"
-}
-
-# Makes and starts the server; in $work is its socket.
-start_postgresql()
-{
-    as_user "$bin/initdb" -D "$db" -A trust -N -E UTF8 --locale=C.UTF-8 &&
-    as_user tee -a "$db/postgresql.conf" > /dev/null <<CONF &&
-listen_addresses = ''
-unix_socket_directories = '$work'
-unix_socket_permissions = 0700
-shared_preload_libraries = 'transcribe'
-CONF
-    as_user "$bin/pg_ctl" -D "$db" -l "$work/postgresql.log" -w start
 }
 
 # Starts Whisper and waits for its port.

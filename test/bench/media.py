@@ -21,6 +21,7 @@ import tempfile
 import time
 
 from recordings import ffmpeg
+from tables import Failed, conclude, heading, note, row
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MEDIA = os.path.abspath("transcribe_media")
@@ -35,13 +36,6 @@ CHUNK_SECONDS = 600
 
 # Peak memory in MB, whatever the recording is.
 MOST_MEMORY = 100
-
-verdicts = {"ok": 0, "MISSED": 0}
-
-
-class Failed(Exception):
-    """A command that was to be measured did not work."""
-
 
 def measure(*command):
     """Run a command: wall and CPU seconds, peak MB, and what it printed.
@@ -91,28 +85,6 @@ def busy():
             int, file.readline().split()[1:9])
     return ((user + nice + system + irq + softirq + steal) /
             os.sysconf("SC_CLK_TCK"))
-
-
-def heading(text, unit):
-    """Begin a table."""
-    print(f"\n{text}\n  {'':46}{'ours':>9}{'peer':>9}{'ratio':>8}"
-          f"{'bound':>8}   {unit}", flush=True)
-
-
-def row(name, ours, peers, bound):
-    """A line of a table: two lists, of which those of a round belong
-    together, and the ratio that is not to be exceeded."""
-    ratio = statistics.median(our / peer for our, peer in zip(ours, peers))
-    verdict = "ok" if ratio <= bound else "MISSED"
-    verdicts[verdict] += 1
-    print(f"  {name:46}{statistics.median(ours):9.3f}"
-          f"{statistics.median(peers):9.3f}{ratio:8.3f}{bound:8.3f}"
-          f"   {verdict}", flush=True)
-
-
-def note(text):
-    """A line that holds no bound."""
-    print(f"  {text}", flush=True)
 
 
 def convert(recordings, scratch, rounds):
@@ -233,7 +205,7 @@ def main():
         for name in options.parts or PARTS:
             PARTS[name](os.path.abspath(options.recordings), scratch,
                         options.rounds)
-    print(f"\n{verdicts['ok']} ok, {verdicts['MISSED']} missed")
+    conclude()
 
 
 if __name__ == "__main__":

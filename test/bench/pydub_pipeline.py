@@ -35,12 +35,17 @@ def strip(sound, how):
     return sound[lead:len(sound) - tail]
 
 
-def main(source, target, how):
+def prepare(source, target, how):
     """From file to file."""
-    before = used()
     sound = effects.normalize(strip(AudioSegment.from_file(source), how))
     sound = sound.set_frame_rate(16000).set_channels(1)
     sound.export(target, format="mp3", bitrate="64k").close()
+
+
+def main(source, target, how):
+    """Once, and say what it took."""
+    before = used()
+    prepare(source, target, how)
     print(used() - before)
 
 

@@ -1,10 +1,13 @@
 #!/bin/bash
-# Run a benchmark, by hand: "make bench-media" or "make bench-wer".
+# Run a benchmark, by hand: "make bench-media", "bench-wer" or "bench-requests".
 #
 #   run.sh media [--rounds N] [PART...]
 #   run.sh wer
+#   run.sh requests [--rounds N] [PART...]
 #
-# The programs are those of the current directory, where make has built them.
+# The programs are those of the current directory, where make has built them;
+# for requests the tree is built anew, into a private PostgreSQL that is removed
+# at the end.
 # Recordings and Python environments are kept in the cache (see
 # test/lib/common.sh).  What is measured depends on the machine, and on what
 # else it does meanwhile: look at the ratios.
@@ -36,6 +39,19 @@ case $kind in
     wer)
         python=$("$root/test/whisper/venv.sh" "$cache/whisper")
         exec "$python" "$root/test/bench/heard.py" "$@"
+        ;;
+    requests)
+        python=$("$root/test/whisper/venv.sh" "$cache/service" \
+            "$root/test/bench/service-requirements.txt")
+        "$python" "$root/test/bench/recordings.py" "$cache/bench"
+        throwaway bench
+        trap clean_up EXIT
+        trap 'exit 130' INT TERM HUP
+        build
+        "${make[@]}" test/bench/bin/spare
+        start_postgresql > "$work/start.log" 2>&1 || { cat "$work/start.log"; exit 1; }
+        cd "$work/src"
+        as_user "$python" test/bench/jobs.py "$cache/bench" "$bin/psql" "$work" "$@"
         ;;
     *)
         sed -n '2,/^$/s/^# \{0,1\}//p' "$0"

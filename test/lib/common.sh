@@ -139,6 +139,19 @@ build()
     "${make[@]}" install
 }
 
+# Makes and starts a database server in $work/db; in $work is its socket.
+start_postgresql()
+{
+    as_user "$bin/initdb" -D "$work/db" -A trust -N -E UTF8 --locale=C.UTF-8 &&
+    as_user tee -a "$work/db/postgresql.conf" > /dev/null <<CONF &&
+listen_addresses = ''
+unix_socket_directories = '$work'
+unix_socket_permissions = 0700
+shared_preload_libraries = 'transcribe'
+CONF
+    as_user "$bin/pg_ctl" -D "$work/db" -l "$work/postgresql.log" -w start
+}
+
 # Makes the Whisper environment in the cache; sets $python.
 whisper()
 {
