@@ -80,6 +80,28 @@ wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'shared' AN
 is(join(', ', map { $_->{fields}{prompt}[0] // 'long' } ($faulty->log('gate=shared'))[ 2 .. 3 ]),
 	'urgent, short', 'which comes before the other chunks of a long recording, the larger priority first');
 
+# Wherever a recording is cut, each segment is there once, in order: the server
+# numbers those of a chunk from 1, and lets the last one go on behind its end.
+my $pauses = PostgreSQL::Test::Utils::tempdir_short() . '/pauses.wav';
+system_or_bail('ffmpeg', '-nostdin', '-v', 'error', '-stream_loop', '4', '-i', "$audio/silence-inside.wav",
+	'-c', 'copy', $pauses);
+srand(7);
+foreach my $round (1 .. 4)
+{
+	my $seconds = 5 + int(rand(25));
+	my $name = "seams$round";
+
+	create_server($node, $name, $faulty->url("overrun=17,tag=$name"), chunk_seconds => $seconds, max_requests => 3);
+	$id = enqueue($name, $round % 2 ? $talk : $pauses);
+	wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'completed');
+	is_whole($id, "chunks of $seconds s");
+	is(query("SELECT count(*) FILTER (WHERE n NOT IN (1, before + 1)),
+			count(*) FILTER (WHERE n = 1) - (SELECT count(*) FROM transcribe_chunks WHERE job_id = $id)
+		FROM (SELECT n, lag(n, 1, 0) OVER (ORDER BY segment_no) AS before
+			FROM (SELECT segment_no, substr(text, 9)::int AS n FROM transcribe_segments WHERE job_id = $id) s) s"),
+		'0|0', "chunks of $seconds s: no segment is lost, doubled or out of order");
+}
+
 # A server that takes less than its options promise: what it accepts it hears
 # once, and what it refuses is cut smaller.
 sub cut_smaller

@@ -186,6 +186,63 @@ test_random(void)
 	ok(inside, "no time lies in silence that was left out");
 }
 
+/*
+ * A recording of random stretches, cut at random, also in the middle of one.
+ * A server tells segments that follow upon each other, the last of which goes
+ * on behind the chunk's end.
+ */
+static void
+test_cuts(void)
+{
+	unsigned	seed = 2;
+	bool		inside = true;
+	bool		ordered = true;
+	bool		apart = true;
+
+	for (int round = 0; round < 500; round++)
+	{
+		double		at = 0;
+		double		reached = 0;
+
+		for (int chunk = 0; chunk < 10; chunk++)
+		{
+			WireSpan	spans[8];
+			int			nspans = 1 + rand_r(&seed) % 8;
+			double		total = 0;
+			double		limit;
+			double		last = 0;
+
+			for (int i = 0; i < nspans; i++)
+			{
+				/* Chunks that are cut within speech touch. */
+				at += i > 0 || rand_r(&seed) % 2 ? fraction(&seed) * 10 : 0;
+				spans[i].start = at;
+				spans[i].length = 0.1 + fraction(&seed) * 20;
+				at += spans[i].length;
+				total += spans[i].length;
+			}
+			limit = spans[nspans - 1].start + spans[nspans - 1].length;
+			for (double t = 0; t < total;)
+			{
+				double		start = t;
+				double		end = t + 0.05 + fraction(&seed) * 30;
+
+				t = end;
+				timeline_map(spans, nspans, &start, &end);
+				inside = inside && start >= spans[0].start - TOLERANCE &&
+					end <= limit + TOLERANCE && end >= start;
+				ordered = ordered && start >= last - TOLERANCE;
+				apart = apart && start >= reached - TOLERANCE;
+				last = start;
+			}
+			reached = limit;
+		}
+	}
+	ok(inside, "no segment reaches beyond the chunk that it is of");
+	ok(ordered, "segments of a chunk stay in order");
+	ok(apart, "none lies in what an earlier chunk accounts for");
+}
+
 int
 main(void)
 {
@@ -195,5 +252,6 @@ main(void)
 	test_degenerate();
 	test_many();
 	test_random();
+	test_cuts();
 	return done();
 }

@@ -42,6 +42,8 @@ More:
     words            words at top level even if not asked for
     speaker          segments carry a speaker
     language=WORD    the language reported (english)
+    overrun=S        the last segment ends S seconds behind the audio's end, as
+                     models do that look at half a minute at a time
     seconds=N        take the audio for N seconds long and do not measure it
     tag=WORD         nothing: tells two users of a scenario apart
 
@@ -69,7 +71,7 @@ FAULTS = {"delay", "gate", "hang", "early", "status", "redirect", "drop",
           "deep", "nul", "bad-utf8", "text-only", "plain", "key"}
 WORDS = FAULTS | {"ok", "message", "code", "json-only", "max-bytes",
                   "max-seconds", "times", "retry-after", "header", "words",
-                  "speaker", "language", "seconds", "tag"}
+                  "speaker", "language", "overrun", "seconds", "tag"}
 
 # Bodies that come with status 200 and are no answer.
 NONSENSE = {
@@ -187,6 +189,8 @@ def answer(words, form, seconds):
             "compression_ratio": 1.1, "no_speech_prob": 0.01})
         if "speaker" in words:
             segments[-1]["speaker"] = "BA"[len(segments) % 2]
+    if segments:
+        segments[-1]["end"] += float(words.get("overrun", 0))
     text = "".join(segment["text"] for segment in segments).strip()
     kind = form.get("response_format", ["json"])[0]
 
