@@ -60,12 +60,14 @@ sub start_cluster
 	return $node;
 }
 
-# Start the server that misbehaves: see test/whisper/faulty_server.py.
-# Debian's Python, because that has its aiohttp.
+# Start the server that misbehaves: see test/whisper/faulty_server.py, which also
+# says what it may be told.  Debian's Python, because that has its aiohttp.
 sub start_faulty
 {
+	my (@options) = @_;
+
 	return TranscribeTest::Server->start('/usr/bin/python3',
-		"$test_dir/whisper/faulty_server.py");
+		"$test_dir/whisper/faulty_server.py", @options);
 }
 
 # Start the real Whisper.  Its Python environment is made by check.sh; a test

@@ -12,7 +12,7 @@ use Test::More;
 
 my $audio = make_audio();
 my $faulty = start_faulty();
-my $node = start_cluster('resume');
+my $node = start_cluster('resume', restart_after_crash => 'on');
 my $dir = PostgreSQL::Test::Utils::tempdir_short();
 
 sub query
@@ -156,6 +156,47 @@ foreach my $stays (1, 0)
 	is(chunks($name, "string_agg(DISTINCT c.server, ' ' ORDER BY c.server)"),
 		$stays ? 'moves moves_to' : 'stale_to', 'each chunk says which server made it');
 }
+
+# Three hours, interrupted in every way there is: at the end each chunk has been
+# answered once, but for those that were under way.
+my $hours = "$dir/hours.mp3";
+system_or_bail('ffmpeg', '-nostdin', '-v', 'error', '-stream_loop', '80', '-i', "$audio/talk.mp3",
+	'-t', '10800', '-c', 'copy', $hours);
+my $scenario = 'seconds=600,delay=0.2,tag=hours';
+create_server($node, 'hours', $faulty->url($scenario), chunk_seconds => 600, max_requests => 2,
+	request_interval => '300ms', retry_interval => '100ms', max_attempts => 1000);
+my $id = query("SELECT transcribe_enqueue('hours', '$hours', server => 'hours')");
+
+# Wait for so many saved chunks; returns how many there are.
+sub saved_chunks
+{
+	my ($least) = @_;
+
+	wait_for($node, "SELECT count(*) >= $least FROM transcribe_chunks WHERE job_id = $id");
+	return chunks('hours', 'count(*)');
+}
+
+saved_chunks(5);
+$node->stop('fast');
+$node->start;
+saved_chunks(10);
+my $worker = query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
+kill 'KILL', $worker;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker"),
+	'the cluster restarts after a worker was killed');
+saved_chunks(16);
+my $port = $faulty->port;
+my $outage = grep { $_->{status} } $faulty->log($scenario);
+$faulty->stop;
+wait_for($node, "SELECT attempts > 0 AND error_code IN ('could_not_connect', 'connection_lost') FROM transcribe_jobs WHERE id = $id",
+	't', 'then the server is gone');
+$saved = chunks('hours', 'count(*)');
+$faulty = start_faulty('--port', $port);
+wait_for($node, "SELECT status, crashes FROM transcribe_jobs WHERE id = $id", 'completed|1', 'three hours complete');
+my $chunks = chunks('hours', 'count(*)');
+is(scalar($faulty->log($scenario)), $chunks - $saved, 'after the outage only what was not saved is sent');
+cmp_ok($outage, '<=', $saved + 2 * 3, 'before it no more than was under way is sent again');
+is(query("SELECT $contiguous FROM transcribe_chunks c WHERE job_id = $id) s"), 't', 'three hours are whole');
 
 $node->stop;
 $faulty->stop;
