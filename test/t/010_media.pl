@@ -252,11 +252,11 @@ like(job('cut', 'damaged'), qr/^the recording ends at [0-9.]+ s, of [0-9.]+ s th
 is(job('cut', 'missing_s > 1 AND missing_s < 60'), 't', 'and how much is missing');
 
 # The first chunk of a long recording is short, all others are long.
-my $long = PostgreSQL::Test::Utils::tempdir() . '/long.mp3';
+my $minutes = PostgreSQL::Test::Utils::tempdir() . '/long.mp3';
 system_or_bail('ffmpeg', '-v', 'error', '-stream_loop', '29', '-i',
-	"$audio/austen-0870.wav", $long);
+	"$audio/austen-0870.wav", $minutes);
 my ($described) = run_command(
-	[ 'transcribe_media', $long, '--chunk-seconds', '60', '--json' ]);
+	[ 'transcribe_media', $minutes, '--chunk-seconds', '60', '--json' ]);
 my @ends = map { $_->{end} } @{ JSON::PP::decode_json($described)->{chunks} };
 cmp_ok($ends[0], '<=', 30, 'the first chunk of a long recording is short');
 cmp_ok($ends[1] - $ends[0], '>', 40, 'the next one is not');
