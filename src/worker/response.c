@@ -28,8 +28,11 @@
 /* Real answers nest four deep; the parser recurses, so there is a limit. */
 #define MAX_DEPTH		32
 
-/* An hour of speech is some thousand segments and ten thousand words. */
-#define MAX_ITEMS		1000000
+/*
+ * An hour of speech is some thousand segments and ten thousand words.  Each
+ * takes a row, and twenty times the three bytes that it may be sent as.
+ */
+#define MAX_ITEMS		100000
 
 /* What is told of a refusal is for a row of a table, not for a page. */
 #define MAX_MESSAGE		1000
@@ -332,7 +335,10 @@ on_end(void *arg)
 	return TRANSCRIBE_JSON_OK;
 }
 
-/* A field's name; a long one is no name that we look for. */
+/*
+ * A field's name; a long one is no name that we look for.  Names and values
+ * are ours to free, and an answer may be made of nothing else.
+ */
 static TranscribeJsonAction
 on_field_start(void *arg, char *name, bool isnull)
 {
@@ -340,6 +346,7 @@ on_field_start(void *arg, char *name, bool isnull)
 
 	reset_path(reader);
 	appendStringInfo(&reader->path, ".%.64s", name);
+	pfree(name);
 	return TRANSCRIBE_JSON_OK;
 }
 
@@ -355,10 +362,11 @@ on_scalar(void *arg, char *token, JsonTokenType type)
 			if (strcmp(places[i].path, reader->path.data) == 0)
 			{
 				store(reader, places[i].target, token);
-				break;
+				return TRANSCRIBE_JSON_OK;
 			}
 		}
 	}
+	pfree(token);
 	return TRANSCRIBE_JSON_OK;
 }
 
@@ -372,11 +380,13 @@ parse_json(const char *body, size_t len, Response *response,
 	JsonSemAction action = {0};
 	JsonLexContext *lex;
 	int			depth;
+	bool		good;
 
 	initStringInfo(&clean);
 	depth = utf8_append_json(&clean, body, len);
 	if (depth > MAX_DEPTH)
 	{
+		pfree(clean.data);
 		*problem = "its JSON is nested too deeply";
 		return false;
 	}
@@ -392,7 +402,9 @@ parse_json(const char *body, size_t len, Response *response,
 	action.scalar = on_scalar;
 
 	lex = transcribe_json_lexer(clean.data, clean.len, PG_UTF8);
-	if (pg_parse_json(lex, &action) != JSON_SUCCESS)
+	good = pg_parse_json(lex, &action) == JSON_SUCCESS;
+	pfree(clean.data);
+	if (!good)
 	{
 		*problem = "it is not valid JSON";
 		return false;
