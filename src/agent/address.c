@@ -93,46 +93,44 @@ address_allowed(const struct sockaddr *address, bool link_local)
 	return false;
 }
 
-/* The loopback's IPv4 addresses, also as IPv6 carries them. */
-static bool
-bytes_are_loopback(int family, const uint8_t *b)
-{
-	static const uint8_t loopback[16] = {[15] = 1};
-	static const uint8_t mapped[13] = {[10] = 0xff, [11] = 0xff, [12] = 127};
-
-	return family == AF_INET ? b[0] == 127 :
-		memcmp(b, loopback, 16) == 0 || memcmp(b, mapped, 13) == 0;
-}
-
 /* Does what is sent there stay on this machine? */
 bool
 address_is_loopback(const struct sockaddr *address)
 {
+	static const uint8_t loopback[16] = {[15] = 1};
+	static const uint8_t mapped[13] = {[10] = 0xff, [11] = 0xff, [12] = 127};
+
 	if (address->sa_family == AF_INET)
 	{
 		struct sockaddr_in in;
 
 		memcpy(&in, address, sizeof(in));
-		return bytes_are_loopback(AF_INET, (const uint8_t *) &in.sin_addr);
+		return ntohl(in.sin_addr.s_addr) >> 24 == 127;
 	}
 	if (address->sa_family == AF_INET6)
 	{
 		struct sockaddr_in6 in6;
 
 		memcpy(&in6, address, sizeof(in6));
-		return bytes_are_loopback(AF_INET6, in6.sin6_addr.s6_addr);
+		return memcmp(&in6.sin6_addr, loopback, 16) == 0 ||
+			memcmp(&in6.sin6_addr, mapped, 13) == 0;
 	}
 	return false;
 }
 
-/* The same of an address in digits. */
+/* The address that is written in digits; false if none is. */
 bool
-address_text_is_loopback(const char *text)
+address_of_text(const char *text, struct sockaddr_storage *address)
 {
-	uint8_t		bytes[16];
+	struct sockaddr_in in = {.sin_family = AF_INET};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
 
-	return (inet_pton(AF_INET, text, bytes) == 1 &&
-			bytes_are_loopback(AF_INET, bytes)) ||
-		(inet_pton(AF_INET6, text, bytes) == 1 &&
-		 bytes_are_loopback(AF_INET6, bytes));
+	memset(address, 0, sizeof(*address));
+	if (inet_pton(AF_INET, text, &in.sin_addr) == 1)
+		memcpy(address, &in, sizeof(in));
+	else if (inet_pton(AF_INET6, text, &in6.sin6_addr) == 1)
+		memcpy(address, &in6, sizeof(in6));
+	else
+		return false;
+	return true;
 }

@@ -13,6 +13,7 @@
 
 extern bool address_allowed(const struct sockaddr *address, bool link_local);
 extern bool address_is_loopback(const struct sockaddr *address);
-extern bool address_text_is_loopback(const char *text);
+extern bool address_of_text(const char *text,
+							struct sockaddr_storage *address);
 
 #endif							/* TRANSCRIBE_AGENT_ADDRESS_H */

@@ -96,7 +96,8 @@ http_start(WireBuffer *worker)
 /*
  * What libcurl's result means, if no callback knew better.  That a reply is
  * not HTTP comes as an unsupported protocol, the same as a bad URL; only in
- * the first case has something been sent.
+ * the first case has something been sent.  A header line that is longer than
+ * libcurl takes was "out of memory" before version 8.6.
  */
 static HttpFailure
 classify(CURLcode result, bool requested)
@@ -135,7 +136,11 @@ classify(CURLcode result, bool requested)
 		case CURLE_BAD_CONTENT_ENCODING:
 			return HTTP_BAD_RESPONSE;
 		case CURLE_OUT_OF_MEMORY:
-			return HTTP_OUT_OF_MEMORY;
+			return requested ? HTTP_HEADERS_TOO_LARGE : HTTP_OUT_OF_MEMORY;
+#if LIBCURL_VERSION_NUM >= 0x080600
+		case CURLE_TOO_LARGE:
+			return HTTP_HEADERS_TOO_LARGE;
+#endif
 		default:
 			return HTTP_INTERNAL_ERROR;
 	}
@@ -260,8 +265,14 @@ describe(Transfer *transfer, CURLcode result, char *text, size_t size)
 			describe_timeout(transfer, text, size);
 			break;
 		case HTTP_CONNECTION_LOST:
-			snprintf(text, size, "connection to %s was lost while %s: %s",
-					 peer, phase(transfer), words(transfer, result));
+			/* It would have to be sent again: see check_request(). */
+			if (result == CURLE_SEND_FAIL_REWIND ||
+				result == CURLE_ABORTED_BY_CALLBACK)
+				snprintf(text, size, "connection to %s was lost before an "
+						 "answer came: the server closed it", peer);
+			else
+				snprintf(text, size, "connection to %s was lost while %s: %s",
+						 peer, phase(transfer), words(transfer, result));
 			break;
 		case HTTP_RESPONSE_TOO_LARGE:
 			snprintf(text, size, "response of %s is longer than %" PRIu64

@@ -63,19 +63,6 @@ read_audio(char *buffer, size_t size, size_t nitems, void *arg)
 	return want;
 }
 
-/* A kept connection turned out to be closed: libcurl sends again, anew. */
-static int
-seek_audio(void *arg, curl_off_t offset, int origin)
-{
-	Transfer   *transfer = arg;
-
-	if (origin != SEEK_SET || offset < 0 ||
-		(size_t) offset > transfer->audio->size)
-		return CURL_SEEKFUNC_FAIL;
-	transfer->audio_pos = (size_t) offset;
-	return CURL_SEEKFUNC_OK;
-}
-
 /*
  * If line is a header of that name, its value without the blanks around it;
  * NULL if it is another.  The length of the value goes to *len.
@@ -96,6 +83,13 @@ header_value(const char *line, size_t size, const char *name, size_t *len)
 		end--;
 	*len = (size_t) (end - line);
 	return line;
+}
+
+/* Is the value of a header this word, and nothing else? */
+static bool
+is_word(const char *value, size_t len, const char *word)
+{
+	return len == strlen(word) && strncasecmp(value, word, len) == 0;
 }
 
 /* Whole milliseconds at the start of a value; -1 if there are none. */
@@ -194,7 +188,13 @@ take_header(char *line, size_t size, size_t nitems, void *arg)
 	else if ((value = header_value(line, size, "content-encoding", &len)))
 	{
 		/* None was asked for, and a small body may unpack to gigabytes. */
-		if (len > 0 && (len != 8 || strncasecmp(value, "identity", 8) != 0))
+		if (len > 0 && !is_word(value, len, "identity"))
+			return refuse(transfer, HTTP_BAD_RESPONSE);
+	}
+	else if ((value = header_value(line, size, "transfer-encoding", &len)))
+	{
+		/* The same, and libcurl would unpack it. */
+		if (!is_word(value, len, "chunked"))
 			return refuse(transfer, HTTP_BAD_RESPONSE);
 	}
 	else if ((value = header_value(line, size, "retry-after-ms", &len)))
@@ -279,6 +279,21 @@ take_progress(void *arg, curl_off_t dltotal, curl_off_t dlnow,
 	return 0;
 }
 
+/* May the request go to this address?  If not, that is why it fails. */
+static bool
+may_go_to(Transfer *transfer, const struct sockaddr *address)
+{
+	if (!address_allowed(address,
+						 (transfer->flags & WIRE_SEND_LINK_LOCAL) != 0))
+		transfer->failure = HTTP_REFUSED_ADDRESS;
+	else if ((transfer->flags & WIRE_SEND_STAY_HERE) != 0 &&
+			 !address_is_loopback(address))
+		transfer->failure = HTTP_INSECURE_KEY;
+	else
+		return true;
+	return false;
+}
+
 /*
  * Open a socket to this very address, or refuse to.  If the name has other
  * addresses, libcurl goes on to them; a refusal counts if all were refused.
@@ -289,39 +304,40 @@ open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
 	Transfer   *transfer = arg;
 
 	(void) purpose;
-	if (!address_allowed(&address->addr,
-						 (transfer->flags & WIRE_SEND_LINK_LOCAL) != 0))
-	{
-		transfer->failure = HTTP_REFUSED_ADDRESS;
+	if (!may_go_to(transfer, &address->addr))
 		return CURL_SOCKET_BAD;
-	}
-	if ((transfer->flags & WIRE_SEND_STAY_HERE) != 0 &&
-		!address_is_loopback(&address->addr))
-	{
-		transfer->failure = HTTP_INSECURE_KEY;
-		return CURL_SOCKET_BAD;
-	}
 	transfer->tried = true;
 	return socket(address->family, address->socktype | SOCK_CLOEXEC,
 				  address->protocol);
 }
 
 /*
- * The last moment before the request goes out, over a connection that may
- * have been opened for another one, which had no key to lose.
+ * The last moment before the request goes out, perhaps over a connection that
+ * was opened for another one, which was allowed more.
+ *
+ * When a connection that was kept, or a stream, is closed before an answer
+ * comes, libcurl sends the request again by itself, up to five times.  But the
+ * server may have done the work, and want to be paid for it: how often to try
+ * is for the worker to say.
  */
 static int
-check_peer(void *arg, char *peer, char *local, int peer_port, int local_port)
+check_request(void *arg, char *peer, char *local, int peer_port, int local_port)
 {
 	Transfer   *transfer = arg;
+	struct sockaddr_storage address;
 
 	(void) local;
 	(void) peer_port;
 	(void) local_port;
-	if ((transfer->flags & WIRE_SEND_STAY_HERE) == 0 ||
-		address_text_is_loopback(peer))
+	if (transfer->begun)
+		transfer->failure = HTTP_CONNECTION_LOST;
+	else if (!address_of_text(peer, &address))
+		transfer->failure = HTTP_REFUSED_ADDRESS;
+	else if (may_go_to(transfer, (struct sockaddr *) &address))
+	{
+		transfer->begun = true;
 		return CURL_PREREQFUNC_OK;
-	transfer->failure = HTTP_INSECURE_KEY;
+	}
 	return CURL_PREREQFUNC_ABORT;
 }
 
@@ -390,8 +406,7 @@ build_form(Transfer *transfer, const WireSend *send)
 		curl_mime_filename(part, transfer->audio->filename) == CURLE_OK &&
 		curl_mime_type(part, transfer->audio->content_type) == CURLE_OK &&
 		curl_mime_data_cb(part, (curl_off_t) transfer->audio->size,
-						  read_audio, seek_audio, NULL,
-						  transfer) == CURLE_OK;
+						  read_audio, NULL, NULL, transfer) == CURLE_OK;
 }
 
 /* Append a header line; false if there is no memory. */
@@ -429,8 +444,6 @@ as_ms(uint32_t ms)
  * Every option that differs from libcurl's default, and those defaults that
  * our promises rest on.  QUICK_EXIT: without it, removing a handle waits for
  * a resolver thread that hangs, and everything else waits with it.
- * FORBID_REUSE: a connection that only this request was allowed to open must
- * not be found by another.
  */
 static bool
 set_options(Transfer *transfer, const WireSend *send)
@@ -459,14 +472,12 @@ set_options(Transfer *transfer, const WireSend *send)
 	SET(CURLOPT_CONNECTTIMEOUT_MS, as_ms(send->connect_timeout_ms));
 	SET(CURLOPT_TIMEOUT_MS, as_ms(send->timeout_ms));
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
-	SET(CURLOPT_FORBID_REUSE,
-		(send->flags & WIRE_SEND_LINK_LOCAL) != 0 ? 1L : 0L);
 	SET(CURLOPT_USERAGENT, "transcribe/" TRANSCRIBE_VERSION);
 	SET(CURLOPT_HTTPHEADER, transfer->headers);
 	SET(CURLOPT_MIMEPOST, transfer->mime);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, transfer);
-	SET(CURLOPT_PREREQFUNCTION, check_peer);
+	SET(CURLOPT_PREREQFUNCTION, check_request);
 	SET(CURLOPT_PREREQDATA, transfer);
 	SET(CURLOPT_HEADERFUNCTION, take_header);
 	SET(CURLOPT_HEADERDATA, transfer);

@@ -70,6 +70,7 @@ typedef struct Transfer
 	/* What has come so far. */
 	HttpFailure failure;		/* a callback ended it, and this is why */
 	bool		tried;			/* an address was allowed, and tried */
+	bool		begun;			/* the request went out: it must not again */
 	size_t		header_bytes;
 	char	   *body;
 	size_t		body_len;

@@ -1,8 +1,14 @@
 """A Whisper server that misbehaves as its URL asks.
 
-Run by the TAP tests, with Debian's python3-aiohttp and nothing from pip:
+Run by the TAP tests, with Debian's python3-aiohttp (and python3-h2 for
+--http2) and nothing from pip:
 
     /usr/bin/python3 faulty_server.py [--port N] [--exit-with-stdin]
+        [--cert FILE [--tls-max 1.1] [--http2]]
+
+With --cert, a PEM file of a certificate and its key, it listens on a second
+port as well, with TLS; with --http2 that port speaks HTTP/2 and nothing else.
+The line that says where it listens names that port last.
 
 One server plays every part at once.  A test gives its foreign server the
 base URL http://127.0.0.1:PORT/s/SCENARIO/v1, where SCENARIO is a list of
@@ -11,6 +17,8 @@ words, with commas between them; http://127.0.0.1:PORT/v1 is "ok".
 What happens before the answer:
 
     early            do not read the body
+    die=N            read N bytes of the body, then break the connection
+    drop-kept        close a connection that has served a call before
     delay=S          wait S seconds
     gate=NAME        wait until POST /release/NAME
     hang             wait for ever (until the client leaves)
@@ -19,13 +27,23 @@ The answer; at most one of these, else what OpenAI would say (verbose_json or
 json or text, as the form asks):
 
     status=N         OpenAI's error body; also message=TEXT, code=WORD
-    redirect         307 to the scenario "ok"
+    redirect=WHERE   307 to the scenario "ok": here (nothing), "host" (by
+                     another name), "plain" (without TLS) or "file" (none)
     drop             close the connection without a word
     cut              promise more bytes than are sent, then close
     endless          a body without an end, as fast as it is taken
     drip=S           the right body, a byte every S seconds
     html, empty, truncated, garbage, deep
                      200, with a body that is no answer
+    megabytes=N      a text of N MB
+    odd=WHAT         JSON that is odd, see ODD below
+    many=WHAT:N      JSON with N of something, see MANY below
+    encoding=NAME    a body that says that it is so encoded; with gzip, 100 MB
+                     in 100 kB
+    transfer=NAME    the same as a transfer encoding
+    raw=WHAT         bytes that are not quite HTTP, see RAW below
+    reset, refuse, goaway
+                     over HTTP/2: end the stream, refuse it, or go away
     nul, bad-utf8    the right body, with U+0000 or broken UTF-8 in the texts
     text-only        {"text": ...}, whatever was asked for
     plain            the text alone, as text/plain
@@ -36,7 +54,8 @@ json or text, as the form asks):
 More:
 
     times=N          misbehave in the first N calls only, then answer well
-    retry-after=N    a Retry-After header on errors
+    retry-after=N    a Retry-After header on errors; "past" and "never" are
+                     dates
     header=NAME:TEXT any header on errors
     key=KEY          401 unless "Authorization: Bearer KEY" comes
     words            words at top level even if not asked for
@@ -44,12 +63,16 @@ More:
     language=WORD    the language reported (english)
     overrun=S        the last segment ends S seconds behind the audio's end, as
                      models do that look at half a minute at a time
+    type=A+B         the content type of a right answer is A/B
+    once             close the connection after the answer, unannounced
+    twice            send the answer twice
     seconds=N        take the audio for N seconds long and do not measure it
     tag=WORD         nothing: tells two users of a scenario apart
 
 Segments are two seconds long: "segment 1", "segment 2" and so on, relative
 to the audio received.  The log is control: GET /log lists all calls, GET
-/log/SCENARIO those of one; POST /reset forgets them and opens all gates.
+/log/SCENARIO those of one; POST /reset forgets them and opens all gates.  A
+call's "connection" is the port that its connection came from.
 
 Rules: a word that is not in this list is answered by 501, so that a test
 with a typing error does not pass; nothing is kept but the log.
@@ -59,7 +82,10 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import socket
+import ssl
 import time
+import zlib
 
 from aiohttp import web
 
@@ -68,10 +94,13 @@ from serve import arguments, openai_error, serve
 # Words that change the answer; times=N switches these off.
 FAULTS = {"delay", "gate", "hang", "early", "status", "redirect", "drop",
           "cut", "endless", "drip", "html", "empty", "truncated", "garbage",
-          "deep", "nul", "bad-utf8", "text-only", "plain", "key"}
+          "deep", "nul", "bad-utf8", "text-only", "plain", "key", "die",
+          "drop-kept", "megabytes", "odd", "many", "encoding", "transfer",
+          "raw", "reset", "refuse", "goaway"}
 WORDS = FAULTS | {"ok", "message", "code", "json-only", "max-bytes",
                   "max-seconds", "times", "retry-after", "header", "words",
-                  "speaker", "language", "overrun", "seconds", "tag"}
+                  "speaker", "language", "overrun", "seconds", "tag", "type",
+                  "once", "twice"}
 
 # Bodies that come with status 200 and are no answer.
 NONSENSE = {
@@ -82,6 +111,60 @@ NONSENSE = {
     "garbage": ("application/json", bytes(range(256)) * 16),
     # Deeper than a parser that recurses can go on any stack.
     "deep": ("application/json", b'{"text":"x","segments":' + b"[" * 1000000),
+}
+
+# Numbers, times and types that nobody should send, and one that is right.
+ODD = {
+    "bom": '\ufeff {"text": "odd"}',
+    "duplicates": '{"text": "first", "text": "odd", "text": "odd"}',
+    "types": '{"text": ["odd"], "segments": {"text": "odd"}, "language": 5}',
+    "numbers": '{"text": "odd", "duration": 1e400, "segments": [{"start": '
+               '-1e400, "end": 1e308, "avg_logprob": ' + "9" * 400 + ', '
+               '"text": "odd"}]}',
+    "nan": '{"text": "odd", "duration": NaN, "segments": [{"start": NaN, '
+           '"end": Infinity, "text": "odd"}]}',
+    "times": '{"text": "odd", "segments": [{"start": -5, "end": -7, "text": '
+             '"odd"}, {"start": 900, "end": 0.5, "text": "odd"}]}',
+}
+
+# More of something than anybody has: before, each, after.
+MANY = {
+    "segments": ('"segments": [', '{"start":0,"end":1,"text":"odd"}', "]"),
+    "blanks": ('"segments": [', "{}", "]"),
+    "names": ("", '"a":1', ""),
+}
+
+# Answers by hand: what is sent first; what is sent from then on, until the
+# client leaves, with a pause between; whether our side of the connection is
+# ended before the other; whether it is then left open.
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\n{\"text\":\"\r\n"
+RAW = {
+    "headers": {"first": OK, "more": b"X-More: and more\r\n" * 50},
+    "header-line": {"first": OK + b"X-Long: ", "more": b"and longer " * 1000},
+    "header-drip": {"first": OK, "more": b"X: y\r\n", "pause": 0.05},
+    "interim": {"first": b"", "more": b"HTTP/1.1 100 Continue\r\n\r\n" * 50},
+    "switch": {"first": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n"
+               b"Connection: Upgrade\r\n\r\n", "stay": True},
+    "half-closed": {"first": OK + b"Content-Length: 12\r\n\r\n{\"text\"",
+                    "eof": True, "stay": True},
+    "silent-end": {"first": b"", "eof": True, "stay": True},
+    "no-length": {"first": OK + b"\r\n{\"text\": \"odd\"}"},
+    "longer": {"first": OK + b"Content-Length: 14\r\n\r\n"
+               b"{\"text\":\"odd\"} and more"},
+    "bad-length": {"first": OK + b"Content-Length: -1\r\n\r\n{\"text\":\"odd\"}"},
+    "huge-length": {"first": OK + b"Content-Length: 99999999999999999999\r\n\r\n"
+                    b"{\"text\":\"odd\"}"},
+    "chunks": {"first": CHUNKED, "more": b"1000\r\n" + b"x" * 4096 + b"\r\n"},
+    "chunks-stop": {"first": CHUNKED, "stay": True},
+    "chunks-cut": {"first": CHUNKED},
+    "bad-chunk": {"first": CHUNKED + b"not a number\r\n"},
+    "trailers": {"first": CHUNKED + b"2\r\n\"}\r\n0\r\n",
+                 "more": b"X-More: y\r\n" * 50},
+    "http09": {"first": b"{\"text\": \"no header\"}"},
+    "other": {"first": b"220 mail.example ESMTP\r\n"},
+    "status": {"first": b"HTTP/1.1 OK\r\n\r\n"},
+    "nul": {"first": OK + b"X: a\0b\r\nContent-Length: 2\r\n\r\n{}"},
 }
 
 # How often a waiting call looks whether its client is still there.
@@ -100,6 +183,7 @@ class State:
     def __init__(self):
         self.calls = []
         self.gates = {}
+        self.port = None
 
     def gate(self, name):
         """The event of a gate, made when it is first named."""
@@ -138,6 +222,27 @@ async def wait(request, seconds=None, gate=None):
         if not connected(request):
             raise Gone
         await asyncio.sleep(POLL)
+
+
+async def send_raw(request, first, more=b"", pause=0.0, eof=False, stay=False):
+    """Send bytes by hand, see RAW; the connection ends with them."""
+    await request.writer.write(first)
+    if eof:
+        request.transport.write_eof()
+    while more and connected(request):
+        await request.writer.write(more)
+        await asyncio.sleep(pause)
+    if stay:
+        await wait(request)
+    raise Gone
+
+
+async def die(request, size):
+    """Read so many bytes of the body, then break the connection."""
+    while size > 0:
+        size -= len(await request.content.read(size) or b"x" * size)
+    request.transport.abort()
+    raise Gone
 
 
 async def read_form(request, call):
@@ -227,6 +332,31 @@ async def send(request, content_type, body, length=None, drip=None):
     return response
 
 
+async def send_bomb(request, words):
+    """Send a body of 100 kB that says that it unpacks to 100 MB."""
+    bomb = zlib.compress(b" " * 100_000_000, 9, 31)
+    head = OK + b"Content-Length: %d\r\n" % len(bomb)
+    if "encoding" in words:
+        head += b"Content-Encoding: " + words["encoding"].encode()
+    else:
+        head = OK + b"Transfer-Encoding: " + words["transfer"].replace("+", ", ").encode()
+    await send_raw(request, head + b"\r\n\r\n" + bomb)
+
+
+def odd_answer(words):
+    """The body of an answer that nobody should give, or None."""
+    if "odd" in words:
+        return ODD[words["odd"]]
+    if "many" in words:
+        kind, _, count = words["many"].partition(":")
+        before, each, after = MANY[kind]
+        return ('{"text": "odd", ' + before + ",".join([each] * int(count))
+                + after + "}")
+    if "megabytes" in words:
+        return json.dumps({"text": "odd " * (250_000 * int(words["megabytes"]))})
+    return None
+
+
 async def endless(request):
     """Write until the client leaves."""
     response = web.StreamResponse(
@@ -242,7 +372,10 @@ def refusal(request, words, form, audio, seconds):
     """The error response that the scenario asks for, or None."""
     headers = {}
     if "retry-after" in words:
-        headers["Retry-After"] = words["retry-after"]
+        headers["Retry-After"] = {
+            "past": "Thu, 01 Jan 1970 00:00:01 GMT",
+            "never": "Fri, 31 Dec 9999 23:59:59 GMT",
+        }.get(words["retry-after"], words["retry-after"])
     if "header" in words:
         name, _, value = words["header"].partition(":")
         headers[name] = value
@@ -284,8 +417,18 @@ async def respond(request, words, form, audio):
     if refused is not None:
         return refused
     if "redirect" in words:
-        return web.Response(status=307, headers={
-            "Location": "/s/ok/v1/" + request.match_info["call"]})
+        port = request.app["state"].port
+        return web.Response(status=307, headers={"Location": {
+            "host": f"http://localhost:{port}",
+            "plain": f"http://127.0.0.1:{port}",
+            "file": "file:///etc"}.get(words["redirect"], "")
+            + "/s/ok/v1/" + request.match_info["call"]})
+    if "raw" in words:
+        await send_raw(request, **RAW[words["raw"]])
+    if words.keys() & {"encoding", "transfer"}:
+        return await send_bomb(request, words)
+    for name in words.keys() & {"reset", "refuse", "goaway"}:
+        return web.Response(headers={"X-HTTP2": name})
     if "drop" in words:
         raise Gone
     if "endless" in words:
@@ -300,6 +443,8 @@ async def respond(request, words, form, audio):
                                          "object": "model"}]})
     else:
         content_type, text = answer(words, form, seconds)
+    text = odd_answer(words) or text
+    content_type = words.get("type", content_type).replace("+", "/")
     if "nul" in words:
         text = text.replace("segment", "seg\\u0000ment")
     body = text.encode()
@@ -311,14 +456,27 @@ async def respond(request, words, form, audio):
     if "drip" in words:
         return await send(request, content_type, body,
                           drip=float(words["drip"]))
+    if "twice" in words:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d" % (
+            content_type.encode(), len(body))
+        await send_raw(request, (head + b"\r\n\r\n" + body) * 2, stay=True)
+    if "once" in words:
+        await send(request, content_type, body)
+        raise Gone
     return web.Response(body=body, content_type=content_type)
 
 
 async def play(request, state, words, call):
     """Act a call out: read, wait, respond."""
     audio = b""
+    if "die" in words:
+        await die(request, int(words["die"]))
     if "early" not in words and request.can_read_body:
         audio = await read_form(request, call)
+    if "drop-kept" in words and any(
+            before["connection"] == call["connection"]
+            for before in state.calls if before is not call):
+        raise Gone
     if "delay" in words:
         await wait(request, float(words["delay"]))
     if "gate" in words:
@@ -342,6 +500,8 @@ async def act(request):
             "method": request.method, "start": time.time(), "end": None,
             "status": None, "hung_up": False, "fields": {},
             "headers": sorted(request.headers.keys()),
+            "connection": request.headers.get("X-Connection") or str(
+                (request.transport.get_extra_info("peername") or "?")[1]),
             "key": bool(request.headers.keys() & {"Authorization", "api-key"}),
             "file_field": None, "file_name": None, "content_type": None,
             "bytes": 0, "sha256": None}
@@ -382,9 +542,31 @@ async def release(request):
     return web.Response()
 
 
+async def listen_tls(options, runner, port):
+    """Listen with TLS as well; returns the port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(options.cert)
+    if options.tls_max == "1.1":
+        context.minimum_version = ssl.TLSVersion.TLSv1
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+        context.set_ciphers("ALL:@SECLEVEL=0")
+    sock = socket.create_server(("127.0.0.1", 0), backlog=256)
+    if options.http2:
+        from http2 import listen_http2
+        await listen_http2(sock, context, port)
+    else:
+        await web.SockSite(runner, sock, ssl_context=context).start()
+    return sock.getsockname()[1]
+
+
 def main():
     """Serve."""
-    options = arguments("Whisper server with scripted faults").parse_args()
+    parser = arguments("Whisper server with scripted faults")
+    parser.add_argument("--cert", help="certificate and key: TLS on a second port")
+    parser.add_argument("--tls-max", choices=["1.1"], help="no newer TLS")
+    parser.add_argument("--http2", action="store_true",
+                        help="speak HTTP/2 on the second port")
+    options = parser.parse_args()
     app = web.Application()
     app["state"] = State()
     app.router.add_get("/log", show_log)
@@ -393,7 +575,12 @@ def main():
     app.router.add_post("/release/{name}", release)
     app.router.add_route("*", "/s/{scenario}/v1/{call:.+}", act)
     app.router.add_route("*", "/v1/{call:.+}", act)
-    serve(app, options)
+
+    async def started(runner, port):
+        app["state"].port = port
+        return [await listen_tls(options, runner, port)] if options.cert else []
+
+    serve(app, options, started)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What both test servers share: listening, saying where, and ending.
 
 Run by whisper_server.py and faulty_server.py.  Rules: loopback only; the
-first line on standard output is "listening on PORT"; with --exit-with-stdin
+first line on standard output is "listening on PORT..."; with --exit-with-stdin
 the process ends when its standard input does, so that a test that dies, by
 whatever cause, never leaves a server behind.
 """
@@ -35,25 +35,31 @@ def openai_error(status, message, kind="invalid_request_error", param=None,
                    "code": code}}, status=status, headers=headers)
 
 
-def serve(app, options, **runner):
-    """Serve app on loopback until a signal or the end of standard input."""
+def serve(app, options, started=None, **runner):
+    """Serve app on loopback until a signal or the end of standard input.
+
+    started is called, and awaited, with the runner and the port; it returns
+    a list of further ports that the app listens on.
+    """
     sock = socket.create_server(("127.0.0.1", options.port), backlog=256)
     if options.exit_with_stdin:
         threading.Thread(target=_exit_with_stdin, daemon=True).start()
-    asyncio.run(_serve(app, sock, runner))
+    asyncio.run(_serve(app, sock, started, runner))
     # A thread may still be decoding, and nobody waits for it.
     os._exit(0)
 
 
-async def _serve(app, sock, runner):
-    """Announce the port once the socket is being served, then wait."""
+async def _serve(app, sock, started, runner):
+    """Announce the ports once the sockets are being served, then wait."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     runner = web.AppRunner(app, access_log=None, **runner)
     await runner.setup()
     await web.SockSite(runner, sock).start()
-    print("listening on", sock.getsockname()[1], flush=True)
+    port = sock.getsockname()[1]
+    more = await started(runner, port) if started else []
+    print("listening on", port, *more, flush=True)
     await ended.wait()
 
 

@@ -57,8 +57,8 @@ sub start
 	  ? <$stdout>
 	  : 'nothing in time';
 	die "@command said: " . ($line // 'nothing') . "\n"
-	  unless ($line // '') =~ /^listening on (\d+)$/;
-	$self->{port} = $1;
+	  unless ($line // '') =~ /^listening on (\d+)(?: (\d+))?$/;
+	($self->{port}, $self->{tls_port}) = ($1, $2);
 	return $self;
 }
 
@@ -83,6 +83,13 @@ sub url
 	my $base = "http://127.0.0.1:$self->{port}";
 
 	return defined $scenario ? "$base/s/$scenario/v1" : "$base/v1";
+}
+
+# The same over TLS, if the server was started with a certificate.
+sub tls_url
+{
+	my ($self, $scenario) = @_;
+	return $self->url($scenario) =~ s,^http:(.*:)\d+,https:$1$self->{tls_port},r;
 }
 
 # The calls received so far, of one scenario if one is given: a list of
