@@ -41,13 +41,16 @@ CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (model '');
 CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (api_key E'a\r\nX-Evil: 1');
 CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (api_key_file 'relative');
 
--- a file with a key is the superuser's to name
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (ca_file 'relative');
+
+-- a file with a key, or certificates, is the superuser's to name
 CREATE ROLE regress_server_owner;
 GRANT USAGE ON FOREIGN DATA WRAPPER transcribe TO regress_server_owner;
 SET ROLE regress_server_owner;
 CREATE SERVER mine FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://127.0.0.1:9/v1');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mine OPTIONS (api_key_file '/etc/shadow');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mine OPTIONS (api_key 'sk-mine');
+ALTER SERVER mine OPTIONS (ADD ca_file '/etc/passwd');
 RESET ROLE;
 DROP SERVER mine CASCADE;
 REVOKE USAGE ON FOREIGN DATA WRAPPER transcribe FROM regress_server_owner;

@@ -191,7 +191,8 @@ phase(const Transfer *transfer)
 	if (measured(transfer, CURLINFO_NAMELOOKUP_TIME_T) == 0)
 		return "looking up the host's name";
 	if (measured(transfer, CURLINFO_CONNECT_TIME_T) == 0)
-		return "connecting";
+		return strcmp(transfer->scheme, "https") == 0 ?
+			"connecting or setting up TLS" : "connecting";
 	return "setting up TLS";
 }
 

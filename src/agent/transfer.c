@@ -20,10 +20,13 @@
 #include "agent/transfer.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "agent/address.h"
 #include "agent/agent.h"
@@ -409,6 +412,26 @@ build_form(Transfer *transfer, const WireSend *send)
 						  read_audio, NULL, NULL, transfer) == CURLE_OK;
 }
 
+/*
+ * Whether the file of certificates can be read: libcurl would wait for ever if
+ * it were a pipe, and everything else would wait with it.
+ */
+static bool
+check_ca_file(Transfer *transfer, const char *path)
+{
+	struct stat st;
+
+	if (path[0] == '\0')
+		return true;
+	if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+		access(path, R_OK) == 0)
+		return true;
+	transfer->failure = HTTP_CERTIFICATE_REFUSED;
+	snprintf(transfer->words, sizeof(transfer->words),
+			 "ca_file \"%.150s\" is not a file that can be read", path);
+	return false;
+}
+
 /* Append a header line; false if there is no memory. */
 static bool
 add_header(Transfer *transfer, const char *line)
@@ -469,6 +492,12 @@ set_options(Transfer *transfer, const WireSend *send)
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	if (send->ca_file[0] != '\0')
+	{
+		SET(CURLOPT_CAINFO, send->ca_file);
+		SET(CURLOPT_CAPATH, NULL);
+		SET(CURLOPT_CA_CACHE_TIMEOUT, 0L);	/* it may have been replaced */
+	}
 	SET(CURLOPT_CONNECTTIMEOUT_MS, as_ms(send->connect_timeout_ms));
 	SET(CURLOPT_TIMEOUT_MS, as_ms(send->timeout_ms));
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);
@@ -525,7 +554,8 @@ transfer_new(uint64_t job, HttpAudio *audio, const WireSend *send,
 	}
 	transfer->audio = audio;
 	audio->users++;
-	if (!parse_url(transfer, send->url))
+	if (!parse_url(transfer, send->url) ||
+		!check_ca_file(transfer, send->ca_file))
 		return transfer;
 	transfer->easy = curl_easy_init();
 	if (transfer->easy == NULL || !build_form(transfer, send) ||

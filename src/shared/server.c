@@ -43,7 +43,7 @@ typedef enum OptionKind
 	OPTION_TIME,				/* milliseconds from min to max, with a unit */
 	OPTION_BYTES,				/* bytes from min to max, with a unit */
 	OPTION_SECRET,				/* printable ASCII, never shown */
-	OPTION_SECRET_FILE			/* absolute path; for superusers to set */
+	OPTION_FILE					/* absolute path; for superusers to set */
 } OptionKind;
 
 typedef struct Option
@@ -115,8 +115,9 @@ static const Option options_table[] = {
 	"refuse", 0, 0, "refuse, allow"},
 	{"insecure_key", ForeignServerRelationId, OPTION_SWITCH, FIELD(insecure_key),
 	"refuse", 0, 0, "refuse, allow"},
+	{"ca_file", ForeignServerRelationId, OPTION_FILE, FIELD(ca_file), NULL},
 	{"api_key", UserMappingRelationId, OPTION_SECRET, 0, NULL},
-	{"api_key_file", UserMappingRelationId, OPTION_SECRET_FILE, 0, NULL},
+	{"api_key_file", UserMappingRelationId, OPTION_FILE, 0, NULL},
 };
 
 /* No control characters: a value may become a line of an HTTP header. */
@@ -260,12 +261,12 @@ check_value(const Option *option, const char *value)
 			if (value[0] == '\0')
 				report_value(option, "It must not be empty.");
 			break;
-		case OPTION_SECRET_FILE:
+		case OPTION_FILE:
 			if (!superuser())
 				ereport(ERROR,
 						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 						 errmsg("permission denied to set option \"%s\"", option->name),
-						 errhint("Only superusers may name a file that holds a key.")));
+						 errhint("Only superusers may name files that the server reads.")));
 			if (!is_absolute_path(value) || !is_printable(value))
 				report_value(option, "It must be an absolute path.");
 			break;

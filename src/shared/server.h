@@ -44,6 +44,7 @@ typedef struct TranscribeServer
 	int			retry_max_interval;
 	bool		insecure_key;	/* a key may go out in clear text */
 	bool		link_local;		/* link-local addresses are allowed */
+	char	   *ca_file;		/* or NULL: the system's certificates */
 } TranscribeServer;
 
 /* Whose key a server is asked with. */

@@ -421,6 +421,7 @@ wire_put_send(WireBuffer *buf, uint64_t job, const WireSend *send)
 	wire_put_u32(buf, send->timeout_ms);
 	wire_put_u64(buf, send->max_response);
 	wire_put_u32(buf, send->flags);
+	wire_put_str(buf, send->ca_file);
 	wire_put_str(buf, send->file_field);
 	wire_put_u32(buf, send->nheaders);
 	for (uint32_t i = 0; i < send->nheaders; i++)
@@ -445,6 +446,7 @@ wire_get_send(WireFrame *frame, WireSend *send)
 	send->timeout_ms = wire_get_u32(frame);
 	send->max_response = wire_get_u64(frame);
 	send->flags = wire_get_u32(frame);
+	send->ca_file = wire_get_str(frame);
 	send->file_field = wire_get_str(frame);
 	send->nheaders = get_count(frame, WIRE_MAX_HEADERS);
 	for (uint32_t i = 0; i < send->nheaders; i++)

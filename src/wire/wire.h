@@ -47,7 +47,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION		5
+#define WIRE_VERSION		6
 #define WIRE_HEADER_SIZE	16
 
 /*
@@ -231,6 +231,7 @@ typedef struct WireSend
 	uint32_t	timeout_ms;
 	uint64_t	max_response;	/* bytes */
 	uint32_t	flags;
+	const char *ca_file;		/* certificates to trust; empty: the system's */
 	const char *file_field;		/* name of the part that carries the audio */
 	uint32_t	nheaders;
 	const char *headers[WIRE_MAX_HEADERS];	/* whole lines; may hold a key */

@@ -154,6 +154,7 @@ request_put(WireBuffer *out, Job *job, JobChunk *chunk, uint32 request_no)
 	send.timeout_ms = request_timeout(server, chunk->seconds);
 	send.max_response = (uint64) transcribe_max_response * 1024;
 	send.flags = server->link_local ? WIRE_SEND_LINK_LOCAL : 0;
+	send.ca_file = server->ca_file;
 	send.file_field = "file";
 	if (job->api_key != NULL)
 	{

@@ -120,7 +120,7 @@ test_send(void)
 		.chunk_no = 3, .request_no = 4, .url = "https://host/v1",
 		.connect_timeout_ms = 5000, .timeout_ms = UINT32_MAX,
 		.max_response = 1 << 20, .flags = WIRE_SEND_LINK_LOCAL,
-		.file_field = "file", .nheaders = 2,
+		.ca_file = "/etc/ca.pem", .file_field = "file", .nheaders = 2,
 		.headers = {"Authorization: Bearer key", "X: y"}, .nfields = 2,
 		.fields = {{"model", "tiny.en"}, {"prompt", ""}},
 	};
@@ -132,6 +132,7 @@ test_send(void)
 	   strcmp(got.url, send.url) == 0 && got.connect_timeout_ms == 5000 &&
 	   got.timeout_ms == UINT32_MAX && got.max_response == 1 << 20 &&
 	   got.flags == WIRE_SEND_LINK_LOCAL &&
+	   strcmp(got.ca_file, "/etc/ca.pem") == 0 &&
 	   strcmp(got.file_field, "file") == 0, "send comes through");
 	ok(got.nheaders == 2 && strcmp(got.headers[0], send.headers[0]) == 0 &&
 	   strcmp(got.headers[1], "X: y") == 0 && got.nfields == 2 &&
