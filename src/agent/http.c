@@ -403,18 +403,35 @@ end_transfer(Transfer **link)
 	transfer_free(transfer);
 }
 
-/* Abort all transfers of a job, and say nothing of them. */
+/*
+ * Abort all transfers of a job, and say nothing of them.
+ *
+ * Over HTTP/2 the server is to learn of it at once, too, but libcurl 7.88 keeps
+ * the frame that says so until it sends something else.  So a connection that
+ * nobody else uses is closed; and what is paused and goes on, as the others do
+ * for a moment, has something to send.
+ */
 void
 http_drop(uint64_t job)
 {
 	Transfer  **link = &transfers;
+	bool		dropped = false;
 
 	while (*link != NULL)
 	{
 		if ((*link)->job == job)
+		{
+			curl_easy_setopt((*link)->easy, CURLOPT_FORBID_REUSE, 1L);
 			end_transfer(link);
+			dropped = true;
+		}
 		else
 			link = &(*link)->next;
+	}
+	for (Transfer *other = transfers; dropped && other; other = other->next)
+	{
+		curl_easy_pause(other->easy, CURLPAUSE_RECV);
+		curl_easy_pause(other->easy, CURLPAUSE_CONT);
 	}
 }
 

@@ -466,7 +466,10 @@ as_ms(uint32_t ms)
 /*
  * Every option that differs from libcurl's default, and those defaults that
  * our promises rest on.  QUICK_EXIT: without it, removing a handle waits for
- * a resolver thread that hangs, and everything else waits with it.
+ * a resolver thread that hangs, and everything else waits with it.  PIPEWAIT:
+ * with TLS it is known right after the handshake whether the server takes many
+ * requests on one connection, and until then the others wait for that; without,
+ * only its first answer would tell.
  */
 static bool
 set_options(Transfer *transfer, const WireSend *send)
@@ -498,6 +501,7 @@ set_options(Transfer *transfer, const WireSend *send)
 		SET(CURLOPT_CAPATH, NULL);
 		SET(CURLOPT_CA_CACHE_TIMEOUT, 0L);	/* it may have been replaced */
 	}
+	SET(CURLOPT_PIPEWAIT, strcmp(transfer->scheme, "https") == 0 ? 1L : 0L);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, as_ms(send->connect_timeout_ms));
 	SET(CURLOPT_TIMEOUT_MS, as_ms(send->timeout_ms));
 	SET(CURLOPT_TCP_KEEPALIVE, 1L);

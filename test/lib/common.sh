@@ -21,7 +21,7 @@ packages="build-essential pkg-config libcurl4-openssl-dev
     libavformat-dev libavcodec-dev libavutil-dev libswresample-dev
     libebur128-dev libseccomp-dev
     ffmpeg pocketsphinx-testdata
-    python3 python3-venv python3-aiohttp ca-certificates openssl
+    python3 python3-venv python3-aiohttp python3-h2 ca-certificates openssl
     perl libipc-run-perl"
 
 # Makes $work and goes there, because the user may not enter where we are.

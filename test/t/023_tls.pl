@@ -1,4 +1,5 @@
-# TLS: whose certificates are trusted, and whose not.
+# TLS: whose certificates are trusted, and whose not; and HTTP/2, where many
+# requests share one connection.
 use strict;
 use warnings;
 
@@ -9,6 +10,7 @@ use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use IO::Socket::INET;
 use Test::More;
+use Time::HiRes;
 
 my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
 my $audio = make_audio();
@@ -56,6 +58,7 @@ append_to_file("$dir/old.pem", slurp_file("$dir/good.key") . slurp_file("$dir/ol
 
 my %faulty = map { $_ => start_faulty('--cert', "$dir/$_.pem") } ('good', 'elsewhere', 'self', 'old');
 $faulty{'1.1'} = start_faulty('--cert', "$dir/good.pem", '--tls-max', '1.1');
+$faulty{http2} = start_faulty('--cert', "$dir/good.pem", '--http2');
 
 # Enqueue jobs at a new foreign server, for a URL; returns its name.
 sub enqueue
@@ -125,6 +128,61 @@ like(outcome(enqueue('https://127.0.0.1:' . $silent->sockport . '/v1', connect_t
 is(outcome(enqueue($faulty{good}->tls_url('redirect=plain,tag=plain'), ca_file => "$dir/ours.crt")), 'bad_response',
 	'a redirect that leaves TLS is not followed');
 is(scalar(grep { $_->{scenario} eq 'ok' } $faulty{good}->log), 0, 'nobody came there');
+
+# HTTP/2: one connection carries them all.
+my $http2 = $faulty{http2};
+my %h2 = (ca_file => "$dir/ours.crt");
+my $many = enqueue($http2->tls_url('gate=many,seconds=3'), %h2, jobs => 8);
+ok($http2->wait_for_calls(8, 'gate=many,seconds=3'), 'eight requests are under way at once');
+%connections = map { $_->{connection} => 1 } $http2->log('gate=many,seconds=3');
+is(join(' ', keys %connections), 'h2-1', 'over one connection');
+$http2->release('many');
+is(outcome($many), 'completed', 'and all complete');
+
+# Faults of one stream, beside another.
+my $beside = enqueue($http2->tls_url('gate=beside,seconds=3'), %h2);
+$http2->wait_for_calls(1, 'gate=beside,seconds=3');
+foreach my $fault ('reset', 'refuse', 'status=500', 'raw=half-closed', 'drop')
+{
+	my $url = "$fault,seconds=3,tag=$fault";
+
+	is(outcome(enqueue($http2->tls_url($url), %h2), 'error_code, attempts'),
+		($fault eq 'status=500' ? 'server_error' : 'connection_lost') . '|2', "HTTP/2, $fault: the attempt failed");
+	is(scalar($http2->log($url)), 2, "HTTP/2, $fault: one request for each");
+}
+is(scalar(grep { $_->{end} } $http2->log('gate=beside,seconds=3')), 0, 'a request beside them goes on');
+$http2->release('beside');
+is(outcome($beside, 'status, attempts'), 'completed|1', 'and completes');
+
+# A cancel ends one stream at once, beside another and without.
+sub connection_of { return join(' ', map { $_->{connection} } $http2->log($_[0])) }
+$beside = enqueue($http2->tls_url('gate=alone,seconds=3'), %h2);
+$http2->wait_for_calls(1, 'gate=alone,seconds=3');
+foreach my $where ('beside', 'alone')
+{
+	my $url = "hang,tag=$where";
+	my $endless = enqueue($http2->tls_url($url), %h2, request_timeout => '1h');
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	$http2->wait_for_calls(1, $url);
+	is(connection_of($url), connection_of('gate=alone,seconds=3'), "a request $where is on the same connection") if $where eq 'beside';
+	query("SELECT transcribe_cancel(id) FROM transcribe_jobs WHERE server = '$endless'");
+	Time::HiRes::sleep(0.1) until time > $end || grep { $_->{hung_up} } $http2->log($url);
+	is(scalar(grep { $_->{hung_up} } $http2->log($url)), 1, "HTTP/2: a cancel ends a request $where");
+	next if $where eq 'alone';
+	is(scalar(grep { $_->{end} } $http2->log('gate=alone,seconds=3')), 0, 'but not the other one');
+	$http2->release('alone');
+	is(outcome($beside, 'status, attempts'), 'completed|1', 'which completes');
+}
+is(outcome(enqueue($http2->tls_url('goaway,seconds=3,tag=goaway'), %h2), 'error_code, attempts'), 'connection_lost|2', 'HTTP/2, goaway: the attempt failed');
+is(scalar($http2->log('goaway,seconds=3,tag=goaway')), 2, 'HTTP/2, goaway: one request for each');
+is(outcome(enqueue($http2->tls_url('goaway,times=1,seconds=3'), %h2), 'status, attempts'), 'completed|2', 'and the next one completes');
+
+# Much in both directions, at the same time.
+my $long = "$dir/long.wav";
+system_or_bail('ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'anoisesrc=r=16000:a=0.1:d=200', $long);
+is(outcome(enqueue($http2->tls_url('megabytes=10,seconds=3'), %h2, jobs => 3, path => $long, audio_format => 'wav', trim_silence => 'off')),
+	'completed', 'HTTP/2: large recordings and answers pass');
 
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process|transcribe_agent (exited|was)/, 'nothing crashed');
 $node->stop;
