@@ -3,10 +3,12 @@
  * endpoint.c
  *	  Where a claimed job goes, with whose key, and what it may read.
  *
- * Runs in the worker, in the transaction that claims.  Rights are those of
- * the job's owner now, not those it had when it enqueued.  The key is that
- * of the owner's user mapping, else of PUBLIC's, never another identity's;
- * a file is read anew each time, so that a new key needs no command.
+ * Runs in the worker.  endpoint_resolve() does so in the transaction that
+ * claims.  Rights are those of the job's owner now, not those it had when it
+ * enqueued.  The key is that of the owner's user mapping, else of PUBLIC's,
+ * never another identity's.  endpoint_read_key() runs before each request,
+ * outside of any transaction: a file with a key is read anew each time, so
+ * that a new key needs no command and reaches jobs that are running.
  *
  * Whatever is wrong fails the job, by job_fail(); only what nobody foresaw
  * is an error of the transaction.
@@ -52,15 +54,22 @@ key_file_is_private(const struct stat *st)
 	return false;
 }
 
-/* Read the key from a file into the job; false if the job failed by it. */
-static bool
-read_key_file(Job *job, const char *path)
+/*
+ * Before a request: read the job's key, if it stands in a file; false if the
+ * job failed by that.
+ */
+bool
+endpoint_read_key(Job *job)
 {
-	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	const char *path = job->api_key_file;
 	struct stat st;
 	char	   *key;
 	ssize_t		len;
+	int			fd;
 
+	if (path == NULL)
+		return true;
+	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
 	{
 		job_fail(job, "key_missing", false, true, -1,
@@ -75,10 +84,14 @@ read_key_file(Job *job, const char *path)
 				 path);
 		return false;
 	}
-	key = MemoryContextAllocZero(job->context, MAX_KEY_FILE + 1);
-	job->api_key = key;
-	len = read(fd, key, MAX_KEY_FILE);
+	if (job->api_key == NULL)
+		job->api_key = MemoryContextAlloc(job->context, MAX_KEY_FILE + 2);
+	key = job->api_key;
+	explicit_bzero(key, MAX_KEY_FILE + 2);
+	len = read(fd, key, MAX_KEY_FILE + 1);
 	close(fd);
+	if (len > MAX_KEY_FILE)
+		len = -1;
 	while (len > 0 && strchr(" \t\r\n", key[len - 1]) != NULL)
 		key[--len] = '\0';
 	for (int i = 0; i < len; i++)
@@ -122,27 +135,26 @@ mapping_options(HeapTuple tuple)
 	return isnull ? NIL : untransformRelOptions(options);
 }
 
-/* Find the key, if there is one; false if the job failed by it. */
-static bool
+/* Find the key, or the file that it stands in, if there is one. */
+static void
 resolve_key(Job *job)
 {
 	HeapTuple	tuple = find_mapping(job->owner_oid, job->server.serverid);
-	bool		good = true;
 	ListCell   *lc;
 
 	if (!HeapTupleIsValid(tuple))
-		return true;
+		return;
 	foreach(lc, mapping_options(tuple))
 	{
 		DefElem    *def = lfirst_node(DefElem, lc);
 
+		job->api_key = job->api_key_file = NULL;
 		if (strcmp(def->defname, "api_key") == 0)
 			job->api_key = MemoryContextStrdup(job->context, defGetString(def));
 		else if (strcmp(def->defname, "api_key_file") == 0)
-			good = read_key_file(job, defGetString(def));
+			job->api_key_file = MemoryContextStrdup(job->context, defGetString(def));
 	}
 	ReleaseSysCache(tuple);
-	return good;
 }
 
 /*
@@ -299,9 +311,9 @@ endpoint_resolve(Job *job)
 		return;
 	}
 	job->any_file = has_privs_of_role(job->owner_oid, ROLE_PG_READ_SERVER_FILES);
-	if (resolve_server(job) && resolve_key(job))
-	{
-		plan_make(job);
-		convert_options(job);
-	}
+	if (!resolve_server(job))
+		return;
+	resolve_key(job);
+	plan_make(job);
+	convert_options(job);
 }

@@ -20,5 +20,6 @@ typedef struct EndpointCandidate
 
 extern List *endpoint_candidates(const char *servers, const char *owner);
 extern void endpoint_resolve(Job *job);
+extern bool endpoint_read_key(Job *job);
 
 #endif							/* TRANSCRIBE_ENDPOINT_H */

@@ -48,6 +48,9 @@
  */
 #define LONGEST_PAUSE_MS		60000
 
+/* Keys of real services have some dozens of characters. */
+#define SHORTEST_KEY			8
+
 /* After an error while writing, the next try. */
 #define WRITE_RETRY_MS			1000
 
@@ -275,6 +278,29 @@ job_drop(Job *job)
 }
 
 /*
+ * Servers quote the key that they refuse, some of them whole.  What stands for
+ * a key where none is asked for ("none") is too short to be one.
+ */
+static void
+hide_key(char *text, const char *key)
+{
+	size_t		len = key != NULL ? strlen(key) : 0;
+	size_t		left = strlen(text);
+
+	if (len < SHORTEST_KEY)
+		return;
+	for (char *found = text; (found = strstr(found, key)) != NULL;)
+		memset(found, '*', len);
+
+	/* Long words are cut off, perhaps in the middle of it. */
+	while (--len >= SHORTEST_KEY)
+	{
+		if (left >= len && strncmp(text + left - len, key, len) == 0)
+			memset(text + left - len, '*', len);
+	}
+}
+
+/*
  * The attempt has failed.  retry_after is what a server asked to wait, in
  * milliseconds, or -1.  Answers that have come already are saved all the
  * same, before the row says that it failed.
@@ -310,6 +336,7 @@ job_fail(Job *job, const char *code, bool retry, bool charge,
 	}
 	initStringInfo(&clean);
 	utf8_append_clean(&clean, raw.data, raw.len);
+	hide_key(clean.data, job->api_key);
 
 	failure = palloc0(sizeof(JobFailure));
 	failure->error = clean.data;

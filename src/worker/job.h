@@ -117,6 +117,7 @@ typedef struct Job
 	Oid			owner_oid;
 	TranscribeServer server;	/* its texts in UTF-8 */
 	char	   *api_key;		/* or NULL; wiped when the job is freed */
+	char	   *api_key_file;	/* or NULL: api_key is read from it */
 	TranscribeKey key;			/* whose it is */
 	bool		held;			/* it is counted as a job of the server */
 	bool		alternatives;	/* it might go to another server, */

@@ -633,7 +633,10 @@ send_turn(void)
 	foreach(lc, jobs)
 		job_check_deadlines(lfirst(lc));
 	while ((next = next_sender(now)) != NULL)
-		job_send_chunk(next, job_ready_chunk(next));
+	{
+		if (endpoint_read_key(next))
+			job_send_chunk(next, job_ready_chunk(next));
+	}
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);

@@ -54,6 +54,7 @@ json or text, as the form asks):
 More:
 
     times=N          misbehave in the first N calls only, then answer well
+    echo             errors, and answers, quote the key
     retry-after=N    a Retry-After header on errors; "past" and "never" are
                      dates
     header=NAME:TEXT any header on errors
@@ -100,7 +101,7 @@ FAULTS = {"delay", "gate", "hang", "early", "status", "redirect", "drop",
 WORDS = FAULTS | {"ok", "message", "code", "json-only", "max-bytes",
                   "max-seconds", "times", "retry-after", "header", "words",
                   "speaker", "language", "overrun", "seconds", "tag", "type",
-                  "once", "twice"}
+                  "once", "twice", "echo"}
 
 # Bodies that come with status 200 and are no answer.
 NONSENSE = {
@@ -343,8 +344,10 @@ async def send_bomb(request, words):
     await send_raw(request, head + b"\r\n\r\n" + bomb)
 
 
-def odd_answer(words):
+def odd_answer(request, words):
     """The body of an answer that nobody should give, or None."""
+    if "echo" in words:
+        return json.dumps({"error": {"message": quoted(request, words)}})
     if "odd" in words:
         return ODD[words["odd"]]
     if "many" in words:
@@ -368,6 +371,14 @@ async def endless(request):
     raise Gone
 
 
+def quoted(request, words):
+    """What servers say that repeat the key, or None."""
+    if "echo" not in words:
+        return None
+    return (words.get("message", "") + "Incorrect API key provided: "
+            + request.headers.get("Authorization", ""))
+
+
 def refusal(request, words, form, audio, seconds):
     """The error response that the scenario asks for, or None."""
     headers = {}
@@ -386,7 +397,8 @@ def refusal(request, words, form, audio, seconds):
     if "status" in words:
         status = int(words["status"])
         return openai_error(
-            status, words.get("message", f"scripted status {status}"),
+            status, quoted(request, words) or words.get(
+                "message", f"scripted status {status}"),
             "server_error" if status >= 500 else "invalid_request_error",
             code=words.get("code"), headers=headers)
     if "json-only" in words and form.get("response_format") != ["json"]:
@@ -443,7 +455,7 @@ async def respond(request, words, form, audio):
                                          "object": "model"}]})
     else:
         content_type, text = answer(words, form, seconds)
-    text = odd_answer(words) or text
+    text = odd_answer(request, words) or text
     content_type = words.get("type", content_type).replace("+", "/")
     if "nul" in words:
         text = text.replace("segment", "seg\\u0000ment")
@@ -503,6 +515,8 @@ async def act(request):
             "connection": request.headers.get("X-Connection") or str(
                 (request.transport.get_extra_info("peername") or "?")[1]),
             "key": bool(request.headers.keys() & {"Authorization", "api-key"}),
+            "key_digest": hashlib.sha256(request.headers.get(
+                "Authorization", "").encode()).hexdigest(),
             "file_field": None, "file_name": None, "content_type": None,
             "bytes": 0, "sha256": None}
     state.calls.append(call)
