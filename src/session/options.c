@@ -10,6 +10,7 @@
  */
 #include "session/options.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
@@ -63,6 +64,10 @@ check_option(const char *name, JsonbValue *value)
 		}
 		if (good && value->type == jbvString)
 			good = value->val.string.len > 0;
+
+		/* It goes out as UTF-8, and nobody knows what it is in. */
+		if (good && value->type == jbvString && GetDatabaseEncoding() == PG_SQL_ASCII)
+			pg_verify_mbstr(PG_UTF8, value->val.string.val, value->val.string.len, false);
 		if (good && option->choices[0] != NULL)
 			good = is_string(value, option->choices[0]) ||
 				is_string(value, option->choices[1]);

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * encoding.h
- *	  Texts from outside, which are UTF-8, in the database's encoding.
+ *	  Text between the database's encoding and that of servers.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
-extern char *encoding_from_utf8(const char *utf8);
+extern char *encoding_from_utf8(const char *text);
+extern char *encoding_to_utf8(const char *text);
 
 #endif							/* TRANSCRIBE_ENCODING_H */

@@ -22,6 +22,7 @@
 #include "common/hashfn.h"
 #include "foreign/foreign.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -227,6 +228,9 @@ parse_factor(const Option *option, const char *value)
 static void
 check_value(const Option *option, const char *value)
 {
+	/* It goes out as UTF-8, and nobody knows what it is in. */
+	if (GetDatabaseEncoding() == PG_SQL_ASCII)
+		pg_verify_mbstr(PG_UTF8, value, strlen(value), false);
 	switch (option->kind)
 	{
 		case OPTION_STRING:

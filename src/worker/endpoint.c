@@ -27,12 +27,12 @@
 #include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
-#include "mb/pg_wchar.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
+#include "shared/encoding.h"
 #include "worker/limits.h"
 #include "worker/plan.h"
 #include "worker/worker.h"
@@ -293,7 +293,7 @@ convert_options(Job *job)
 	for (size_t i = 0; i < lengthof(texts); i++)
 	{
 		if (*texts[i] != NULL)
-			*texts[i] = pg_server_to_any(*texts[i], strlen(*texts[i]), PG_UTF8);
+			*texts[i] = encoding_to_utf8(*texts[i]);
 	}
 	MemoryContextSwitchTo(oldcontext);
 }

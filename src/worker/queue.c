@@ -228,7 +228,7 @@ add_saved(List *jobs, int row)
 		saved->stretch.end = DatumGetFloat8(column(row, 6, &isnull));
 		value = column(row, 7, &isnull);
 		if (!isnull && job->language == NULL)
-			job->language = TextDatumGetCString(value);
+			job->language = encoding_to_utf8(TextDatumGetCString(value));
 		job->saved = lappend(job->saved, saved);
 		MemoryContextSwitchTo(oldcontext);
 		return;
