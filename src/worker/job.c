@@ -763,8 +763,10 @@ handle_response(Job *job, WireFrame *frame)
 	end_request(job, chunk);
 
 	oldcontext = MemoryContextSwitchTo(job->context);
-	if (response.status == 400 && !chunk->asked_json &&
-		response_refuses_format(response.body, response.body_len))
+	if ((response.status == 400 || response.status == 422) &&
+		strcmp(chunk->asked_format, "json") != 0 &&
+		response_refuses_format(response.body, response.body_len,
+								chunk->asked_format))
 	{
 		request_learn_format(job);
 		job_note(job, "asking for json instead");
@@ -937,7 +939,7 @@ job_send_chunk(Job *job, JobChunk *chunk)
 		REQUEST_OVERTIME_MS;
 	chunk->state = CHUNK_SENT;
 	job->requests++;
-	chunk->asked_json = request_asks_json(job);
+	chunk->asked_format = request_format(job);
 	request_put(agent_output(), job, chunk, chunk->request_no);
 	limits_started(&job->server, job->key, now);
 	job->asked = true;

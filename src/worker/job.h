@@ -58,7 +58,7 @@ typedef struct JobChunk
 	WireSpan   *spans;
 	int			nspans;
 	uint32		request_no;		/* of the request that is under way */
-	bool		asked_json;		/* it asks for json, and nothing else */
+	const char *asked_format;	/* that it asks for */
 	int64		deadline;		/* of the request, on the worker's clock */
 	Response	response;		/* once answered */
 } JobChunk;

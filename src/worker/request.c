@@ -86,7 +86,7 @@ request_model(Job *job)
 }
 
 /* The response format to ask for: the server's option, or what was learnt. */
-static const char *
+const char *
 request_format(Job *job)
 {
 	ListCell   *lc;
@@ -102,13 +102,6 @@ request_format(Job *job)
 	return job->server.response_format;
 }
 
-/* Whether the job's next request asks for json. */
-bool
-request_asks_json(Job *job)
-{
-	return strcmp(request_format(job), "json") == 0;
-}
-
 /*
  * The job's model has refused another format than json: from now on it is
  * asked for that.
@@ -119,7 +112,7 @@ request_learn_format(Job *job)
 	MemoryContext oldcontext;
 	PlainModel *plain;
 
-	if (request_asks_json(job))
+	if (strcmp(request_format(job), "json") == 0)
 		return;
 	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 	plain = palloc(sizeof(PlainModel));

@@ -37,6 +37,9 @@
 /* What is told of a refusal is for a row of a table, not for a page. */
 #define MAX_MESSAGE		1000
 
+/* Real servers need some two hundred bytes to say what they have counted. */
+#define MAX_USAGE		4096
+
 /* What stands at a place of the answer. */
 typedef enum Target
 {
@@ -58,7 +61,9 @@ typedef enum Target
 	TARGET_SEGMENT_WORD_END,
 	TARGET_ERROR_MESSAGE,
 	TARGET_ERROR_CODE,
-	TARGET_ERROR_PARAM
+	TARGET_ERROR_PARAM,
+	TARGET_ERROR_PLACE,
+	TARGET_ERROR_DETAIL
 } Target;
 
 /* Places: keys from the root, "[]" for any element of an array. */
@@ -91,14 +96,20 @@ static const struct
 	{".error.code", TARGET_ERROR_CODE},
 	{".error.param", TARGET_ERROR_PARAM},
 	{".message", TARGET_ERROR_MESSAGE},
+	{".code", TARGET_ERROR_CODE},
+	{".param", TARGET_ERROR_PARAM},
 	{".detail", TARGET_ERROR_MESSAGE},
-	{".detail[].msg", TARGET_ERROR_MESSAGE},
+	{".detail[].msg", TARGET_ERROR_DETAIL},
+	{".detail[].loc[]", TARGET_ERROR_PLACE},
 };
 
 /* Where the parser is. */
 typedef struct Reader
 {
 	Response   *response;
+	JsonLexContext *lex;
+	char	   *usage;			/* where the object of that name begins */
+	bool		bad_usage;		/* it holds a number that is none */
 	int			depth;			/* of open objects and arrays */
 	StringInfoData path;		/* of the value being read */
 	int			path_len[MAX_DEPTH + 1];	/* its length at each depth */
@@ -263,6 +274,16 @@ store(Reader *reader, Target target, char *token)
 		case TARGET_ERROR_PARAM:
 			response->error_param = token;
 			break;
+		case TARGET_ERROR_PLACE:
+			/* From the outside in; of several errors the first is told. */
+			if (response->error_message == NULL)
+				response->error_param = token;
+			break;
+		case TARGET_ERROR_DETAIL:
+			if (response->error_message == NULL)
+				response->error_message = response->error_param == NULL ? token :
+					psprintf("%s: %s", response->error_param, token);
+			break;
 		default:
 			if (last_segment(response) != NULL)
 				store_segment(last_segment(response), target, token);
@@ -305,7 +326,12 @@ on_object_start(void *arg)
 	{
 		const char *path = reader->path.data;
 
-		if (strcmp(path, ".segments[]") == 0)
+		if (strcmp(path, ".usage") == 0)
+		{
+			reader->usage = reader->lex->token_start;
+			reader->bad_usage = false;
+		}
+		else if (strcmp(path, ".segments[]") == 0)
 			add_segment(reader);
 		else if (strcmp(path, ".words[]") == 0)
 			add_word(reader, &reader->response->words);
@@ -329,9 +355,35 @@ on_array_start(void *arg)
 }
 
 static TranscribeJsonAction
-on_end(void *arg)
+on_array_end(void *arg)
 {
 	close_value(arg);
+	return TRANSCRIBE_JSON_OK;
+}
+
+/*
+ * The end of the object "usage": keep its text, if a column of type jsonb is
+ * sure to take it.
+ */
+static void
+keep_usage(Reader *reader)
+{
+	size_t		len = reader->lex->prev_token_terminator - reader->usage;
+
+	if (!reader->bad_usage && len <= MAX_USAGE)
+		reader->response->usage = pnstrdup(reader->usage, len);
+	reader->usage = NULL;
+}
+
+static TranscribeJsonAction
+on_object_end(void *arg)
+{
+	Reader	   *reader = arg;
+
+	reset_path(reader);
+	if (reader->usage != NULL && strcmp(reader->path.data, ".usage") == 0)
+		keep_usage(reader);
+	close_value(reader);
 	return TRANSCRIBE_JSON_OK;
 }
 
@@ -350,11 +402,22 @@ on_field_start(void *arg, char *name, bool isnull)
 	return TRANSCRIBE_JSON_OK;
 }
 
+/* Digits, perhaps with a point: what any type of PostgreSQL's can hold. */
+static bool
+is_plain_number(const char *token)
+{
+	size_t		len = strlen(token);
+
+	return len <= 32 && strspn(token, "-.0123456789") == len;
+}
+
 static TranscribeJsonAction
 on_scalar(void *arg, char *token, JsonTokenType type)
 {
 	Reader	   *reader = arg;
 
+	if (reader->usage != NULL && type == JSON_TOKEN_NUMBER && !is_plain_number(token))
+		reader->bad_usage = true;
 	if (type == JSON_TOKEN_STRING || type == JSON_TOKEN_NUMBER)
 	{
 		for (size_t i = 0; i < lengthof(places); i++)
@@ -395,13 +458,13 @@ parse_json(const char *body, size_t len, Response *response,
 
 	action.semstate = &reader;
 	action.object_start = on_object_start;
-	action.object_end = on_end;
+	action.object_end = on_object_end;
 	action.array_start = on_array_start;
-	action.array_end = on_end;
+	action.array_end = on_array_end;
 	action.object_field_start = on_field_start;
 	action.scalar = on_scalar;
 
-	lex = transcribe_json_lexer(clean.data, clean.len, PG_UTF8);
+	reader.lex = lex = transcribe_json_lexer(clean.data, clean.len, PG_UTF8);
 	good = pg_parse_json(lex, &action) == JSON_SUCCESS;
 	pfree(clean.data);
 	if (!good)
@@ -415,6 +478,60 @@ parse_json(const char *body, size_t len, Response *response,
 		return false;
 	}
 	return true;
+}
+
+/*
+ * Whether a text begins in a script that is written without blanks: Thai to
+ * Lao, Burmese, kana, Chinese characters.
+ */
+static bool
+is_unspaced(const char *text)
+{
+	pg_wchar	c;
+
+	if (text[0] == '\0')
+		return false;
+	c = utf8_to_unicode((const unsigned char *) text);
+	return (c >= 0x0E00 && c <= 0x0EFF) || (c >= 0x1000 && c <= 0x109F) ||
+		(c >= 0x3040 && c <= 0x30FF) || (c >= 0x3400 && c <= 0x9FFF);
+}
+
+/*
+ * Make words of what may be parts of them.  whisper.cpp tells the times of
+ * tokens: one that continues a word has no blank before it, as has the comma
+ * that follows.  Where the first of them has none either, blanks mean nothing.
+ */
+static void
+join_words(ResponseWords *words)
+{
+	StringInfoData joined = {0};	/* the last word, if it has several parts */
+	int			kept = 0;
+
+	if (words->count == 0 || words->word[0].word == NULL ||
+		words->word[0].word[0] != ' ')
+		return;
+	for (int i = 0; i < words->count; i++)
+	{
+		ResponseWord *word = &words->word[i];
+		ResponseWord *last = kept > 0 ? &words->word[kept - 1] : NULL;
+
+		if (last == NULL || last->word == NULL || word->word == NULL ||
+			word->word[0] == ' ' || is_unspaced(word->word))
+		{
+			words->word[kept++] = *word;
+			joined.data = NULL;
+			continue;
+		}
+		if (joined.data == NULL)
+		{
+			initStringInfo(&joined);
+			appendStringInfoString(&joined, last->word);
+		}
+		appendStringInfoString(&joined, word->word);
+		last->word = joined.data;
+		last->end = word->end;
+	}
+	words->count = kept;
 }
 
 /* Whether there is anything but white space. */
@@ -517,6 +634,9 @@ response_parse(const char *body, size_t len, const char *content_type,
 		return false;
 	}
 
+	for (int i = 0; i < response->nsegments; i++)
+		join_words(&response->segments[i].words);
+
 	/* Segments that say nothing must not lose a text that does. */
 	if (response->text != NULL && !is_blank(response->text) &&
 		!segments_speak(response))
@@ -526,10 +646,11 @@ response_parse(const char *body, size_t len, const char *content_type,
 
 /*
  * Whether a refusal is of the response format alone: newer models answer with
- * nothing but json, and say so in OpenAI's words.
+ * nothing but json.  OpenAI and those who check fields by name tell which one
+ * they refuse; others, such as vLLM, name the format in their message.
  */
 bool
-response_refuses_format(const char *body, size_t len)
+response_refuses_format(const char *body, size_t len, const char *format)
 {
 	Response	response = {0};
 	const char *problem;
@@ -540,9 +661,8 @@ response_refuses_format(const char *body, size_t len)
 	if (response.error_param != NULL &&
 		strcmp(response.error_param, "response_format") == 0)
 		return true;
-	return response.error_code != NULL && response.error_message != NULL &&
-		strcmp(response.error_code, "unsupported_value") == 0 &&
-		strstr(response.error_message, "response_format") != NULL;
+	return response.error_message != NULL && strchr(format, '_') != NULL &&
+		strstr(response.error_message, format) != NULL;
 }
 
 /* The number that follows these words; 0 if there is none. */

@@ -50,9 +50,10 @@ typedef struct Response
 	int			nsegments;
 	int			segments_size;
 	ResponseWords words;		/* those not inside segments */
+	char	   *usage;			/* what was counted, as JSON, or NULL */
 	char	   *error_message;	/* of a refusal, or NULL */
 	char	   *error_code;
-	char	   *error_param;
+	char	   *error_param;	/* the field that was refused */
 } Response;
 
 /* What a server takes at most, if it refused a chunk for its size. */
@@ -66,7 +67,8 @@ extern bool response_parse(const char *body, size_t len,
 						   const char *content_type, Response *response,
 						   const char **problem);
 extern bool response_is_out_of_quota(const char *body, size_t len);
-extern bool response_refuses_format(const char *body, size_t len);
+extern bool response_refuses_format(const char *body, size_t len,
+									const char *format);
 extern bool response_refuses_size(const char *body, size_t len, int status,
 								  ResponseLimit *limit);
 extern char *response_refusal(const char *body, size_t len, int status);

@@ -19,19 +19,38 @@
 #include "worker/timeline.h"
 #include "worker/worker.h"
 
-/* A text without the blanks around it, in the current memory context. */
+#define BLANKS	" \t\r\n"
+
+/*
+ * A text in one line, without the blanks around it, in the current memory
+ * context.  Some servers put each of their segments into a line of the text.
+ */
 static char *
 trimmed(const char *text)
 {
-	size_t		len;
+	StringInfoData line;
 
+	initStringInfo(&line);
 	if (text == NULL)
-		return pstrdup("");
-	text += strspn(text, " \t\r\n");
-	len = strlen(text);
-	while (len > 0 && strchr(" \t\r\n", text[len - 1]) != NULL)
-		len--;
-	return pnstrdup(text, len);
+		return line.data;
+	text += strspn(text, BLANKS);
+	while (*text != '\0')
+	{
+		size_t		word = strcspn(text, BLANKS);
+		size_t		gap = strspn(text + word, BLANKS);
+
+		appendBinaryStringInfo(&line, text, word);
+		text += word;
+		if (text[gap] != '\0')
+		{
+			if (strcspn(text, "\r\n") < gap)
+				appendStringInfoChar(&line, ' ');
+			else
+				appendBinaryStringInfo(&line, text, gap);
+		}
+		text += gap;
+	}
+	return line.data;
 }
 
 /* Append "name": number, or nothing if there is none. */
@@ -108,7 +127,8 @@ append_segment(StringInfo out, Job *job, JobChunk *chunk,
 	append_number(out, "avg_logprob", segment->avg_logprob);
 	append_number(out, "compression_ratio", segment->compression_ratio);
 	append_number(out, "no_speech_prob", segment->no_speech_prob);
-	if (segment->words.count > 0 || (job->options.words && chunk->response.words.count > 0))
+	if (job->options.words &&
+		(segment->words.count > 0 || chunk->response.words.count > 0))
 		append_words(out, chunk, segment, until, next_word);
 	appendStringInfoChar(out, '}');
 }

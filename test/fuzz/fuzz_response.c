@@ -137,6 +137,8 @@ check_response(const Response *response)
 	check_text(response->text);
 	check_text(response->language);
 	check_number(response->duration);
+	check_text(response->usage);
+	check(response->usage == NULL || response->usage[0] == '{');
 	check_words(&response->words);
 	for (int i = 0; i < response->nsegments; i++)
 	{

@@ -141,5 +141,7 @@ printf '%s' 'j{"text":"Hello \u00fcml\u00e4ut \ud83d\ude00"}' > json
 printf '%s' 'j{"error":{"message":"no such model","type":"invalid_request_error","code":null}}' > error
 printf '%s' 'j{"detail":[{"loc":["body","file"],"msg":"field required"}]}' > detail
 printf '%s' 'j{"text":"a","segments":[{"speaker":"S1","start":"1","end":null,"text":"b"}]}' > speaker
+printf '%s' 'j{"text":"a b","segments":[{"text":" ab c","words":[{"word":" a","probability":0.5},{"word":"b"},{"word":" c"}]}]}' > tokens
+printf '%s' 'j{"text":"a","languages":[{"code":"de"}],"usage":{"type":"tokens","total_tokens":3,"input_token_details":{"audio_tokens":2}}}' > usage
 printf '%s' 'dplain words, as of response_format=text' > text
 printf '%s' 'j<html><body>502 Bad Gateway</body></html>' > html

@@ -105,6 +105,21 @@ $node->safe_psql('postgres',
 wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'plain' AND status = 'completed' AND attempts = 1",
 	'4', 'also where several requests were under way');
 
+# A text in lines is one line.
+$id = run_scenario('text-only,lines,seconds=5', response_format => 'json');
+is($node->safe_psql('postgres', "SELECT text FROM transcribe_segments WHERE job_id = $id"),
+	'segment 1 segment 2 segment 3', 'a text comes in one line');
+
+# Words: where they are parts of words, and where nobody asked for them.
+$id = run_scenario('tokens', job_options => '{"words": true}');
+is($node->safe_psql('postgres', "SELECT string_agg(w ->> 'word', ' ') FROM transcribe_segments s, jsonb_array_elements(s.words) w WHERE job_id = $id AND segment_no = 1"),
+	'segment 1', 'tokens become words');
+is($node->safe_psql('postgres', "SELECT words -> 0 ->> 'end' = words -> 1 ->> 'start' FROM transcribe_segments WHERE job_id = $id AND segment_no = 1"),
+	't', 'with the times of all their parts');
+$id = run_scenario('tokens');
+is($node->safe_psql('postgres', "SELECT count(words) FROM transcribe_segments WHERE job_id = $id"),
+	'0', 'words that nobody asked for are not kept');
+
 # Speakers.
 $id = run_scenario('speaker');
 is($node->safe_psql('postgres', "SELECT bool_and(speaker <> '') FROM transcribe_segments WHERE job_id = $id"),

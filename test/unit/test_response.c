@@ -32,6 +32,8 @@
 	(strcmp(refusal(body, sizeof(body) - 1), \
 			"server answered with status 400" expected) == 0)
 
+#define REFUSES(body, format)	response_refuses_format(body, strlen(body), format)
+
 /* The last answer as it was read, and what was wrong with it. */
 static Response got;
 static const char *problem;
@@ -195,6 +197,206 @@ test_others(void)
 	   ANSWER("{\"text\":\"a\",\"error\":\"\"}") &&
 	   ANSWER("{\"text\":\"a\",\"message\":\"done\"}"),
 	   "an answer with a text is no error");
+}
+
+/* Whole answers of whisper.cpp's server, whose words are tokens. */
+static void
+test_whisper_cpp(void)
+{
+	ok(ANSWER("{\"task\":\"transcribe\",\"language\":\"english\",\"duration\":11.0,"
+			  "\"text\":\" And so, my fellow Americans,\\n ask not.\\n\",\"segments\":["
+			  "{\"id\":0,\"text\":\" And so, my fellow Americans,\",\"start\":0.32,"
+			  "\"end\":2.6,\"tokens\":[400,370,11],\"words\":["
+			  "{\"word\":\" And\",\"start\":0.32,\"end\":0.37,\"t_dtw\":-1,\"probability\":0.71},"
+			  "{\"word\":\" so\",\"start\":0.37,\"end\":0.63,\"t_dtw\":-1,\"probability\":0.99},"
+			  "{\"word\":\",\",\"start\":0.63,\"end\":0.86,\"t_dtw\":-1,\"probability\":0.5},"
+			  "{\"word\":\" Amer\",\"start\":1.6,\"end\":1.9,\"t_dtw\":-1,\"probability\":0.9},"
+			  "{\"word\":\"ic\",\"start\":1.9,\"end\":2.1,\"t_dtw\":-1,\"probability\":0.9},"
+			  "{\"word\":\"ans\",\"start\":2.1,\"end\":2.5,\"t_dtw\":-1,\"probability\":0.9}],"
+			  "\"temperature\":0.0,\"avg_logprob\":-0.38,\"no_speech_prob\":0.01},"
+			  "{\"id\":1,\"text\":\" ask not.\",\"start\":3.0,\"end\":4.0,\"tokens\":[1029],"
+			  "\"words\":[{\"word\":\" ask\",\"probability\":0.9},{\"word\":\" not\",\"probability\":0.9},"
+			  "{\"word\":\".\",\"probability\":0.9}],\"temperature\":0.0,"
+			  "\"avg_logprob\":null,\"no_speech_prob\":0.01}],"
+			  "\"detected_language\":\"english\",\"detected_language_probability\":0.99,"
+			  "\"language_probabilities\":{\"en\":0.99,\"cy\":0.002}}") &&
+	   is(got.language, "english") && got.duration == 11 && got.nsegments == 2 &&
+	   segment_is(0, 0.32, 2.6, " And so, my fellow Americans,") &&
+	   got.segments[0].compression_ratio == NONE &&
+	   got.segments[0].no_speech_prob == 0.01 && got.segments[1].avg_logprob == NONE,
+	   "whisper.cpp: an answer is read");
+	ok(got.segments[0].words.count == 3 &&
+	   word_is(&got.segments[0].words, 0, 0.32, 0.37, " And") &&
+	   word_is(&got.segments[0].words, 1, 0.37, 0.86, " so,") &&
+	   word_is(&got.segments[0].words, 2, 1.6, 2.5, " Americans") &&
+	   got.segments[1].words.count == 2 &&
+	   word_is(&got.segments[1].words, 1, NONE, NONE, " not."),
+	   "whisper.cpp: tokens become words");
+	ok(ANSWER("{\"segments\":[{\"text\":\" \xE6\x88\x91\xE5\x9C\xA8 Go \xD0\xB4\xD0\xB0\",\"words\":["
+			  "{\"word\":\" \xE6\x88\x91\"},{\"word\":\"\xE5\x9C\xA8\"},"
+			  "{\"word\":\" G\"},{\"word\":\"o\"},{\"word\":\" \xD0\xB4\"},{\"word\":\"\xD0\xB0\"},"
+			  "{\"word\":null},{\"word\":\"x\"},{\"word\":\"\"}]}]}") &&
+	   got.segments[0].words.count == 6 &&
+	   is(got.segments[0].words.word[1].word, "\xE5\x9C\xA8") &&
+	   is(got.segments[0].words.word[2].word, " Go") &&
+	   is(got.segments[0].words.word[3].word, " \xD0\xB4\xD0\xB0") &&
+	   got.segments[0].words.word[4].word == NULL &&
+	   is(got.segments[0].words.word[5].word, "x"),
+	   "whisper.cpp: but not in scripts without blanks");
+	ok(ANSWER("{\"text\":\" And so,\\n ask not.\\n\"}") && !got.has_segments &&
+	   is(got.text, " And so,\n ask not.\n"), "whisper.cpp: json is text alone");
+	ok(REFUSAL("{\"error\":\"failed to process audio\"}", ": failed to process audio") &&
+	   REFUSAL("Invalid request", ": Invalid request") &&
+	   REFUSAL("File Not Found (/inference)", ": File Not Found (/inference)") &&
+	   REFUSAL("500 Internal Server Error\nstof", ": 500 Internal Server Error stof"),
+	   "whisper.cpp: its refusals are told");
+}
+
+/* Whole answers of speaches: pydantic writes every field, null or not. */
+static void
+test_speaches(void)
+{
+	ok(ANSWER("{\"duration\":7.1,\"language\":\"en\",\"text\":\"Mr. John.\","
+			  "\"segments\":[{\"id\":1,\"avg_logprob\":-0.21,\"compression_ratio\":1.4,"
+			  "\"end\":3.2,\"no_speech_prob\":0.02,\"seek\":0,\"start\":0.0,"
+			  "\"temperature\":0.0,\"text\":\" Mr. John.\",\"tokens\":[50364,2221]}],"
+			  "\"usage\":null,\"words\":null}") &&
+	   is(got.language, "en") && segment_is(0, 0, 3.2, " Mr. John.") &&
+	   got.usage == NULL && got.words.count == 0, "speaches: an answer is read");
+	ok(ANSWER("{\"duration\":7.1,\"language\":\"en\",\"text\":\"Mr. John.\",\"segments\":"
+			  "[{\"id\":1,\"start\":0.0,\"end\":3.2,\"text\":\" Mr. John.\"}],\"words\":["
+			  "{\"end\":0.5,\"start\":0.0,\"word\":\" Mr.\"},"
+			  "{\"end\":0.9,\"start\":0.5,\"word\":\" John.\"}]}") &&
+	   got.words.count == 2 && word_is(&got.words, 1, 0.5, 0.9, " John."),
+	   "speaches: and its words");
+	ok(ANSWER("{\"text\":\"Hi\",\"logprobs\":null,\"usage\":null}") && is(got.text, "Hi") &&
+	   TEXT("Hi") && is(got.text, "Hi"), "speaches: json and text are read");
+	ok(REFUSAL("{\"detail\":\"Model 'x' is not installed locally.\"}",
+			   ": Model 'x' is not installed locally.") &&
+	   REFUSAL("{\"detail\":[{\"type\":\"missing\",\"loc\":[\"body\",\"model\"],"
+			   "\"msg\":\"Field required\",\"input\":null},{\"type\":\"missing\","
+			   "\"loc\":[\"body\",\"file\"],\"msg\":\"Field required\"}]}",
+			   ": model: Field required") &&
+	   REFUSAL("{\"detail\":[]}", "") && REFUSAL("Internal Server Error", ": Internal Server Error"),
+	   "speaches: its refusals are told");
+}
+
+/* Whole answers of vLLM. */
+static void
+test_vllm(void)
+{
+	ok(ANSWER("{\"duration\":\"17.653125\",\"language\":null,\"text\":\" Hey.\","
+			  "\"segments\":[{\"id\":0,\"avg_logprob\":-0.4,\"compression_ratio\":0.9,"
+			  "\"end\":11.540000000000001,\"no_speech_prob\":null,\"seek\":0,"
+			  "\"start\":0.0,\"temperature\":0.0,\"text\":\" Hey.\",\"tokens\":[1911]}],"
+			  "\"words\":null}") &&
+	   got.duration == 17.653125 && got.language == NULL &&
+	   segment_is(0, 0, 11.540000000000001, " Hey.") &&
+	   got.segments[0].no_speech_prob == NONE, "vLLM: an answer is read");
+	ok(ANSWER("{\"text\":\"Hey.\",\"usage\":{\"type\":\"duration\",\"seconds\":18}}") &&
+	   is(got.usage, "{\"type\":\"duration\",\"seconds\":18}") && !got.has_segments,
+	   "vLLM: text is, and what it counted");
+	ok(REFUSAL("{\"error\":{\"message\":\"The model `x` does not exist.\",\"type\":"
+			   "\"NotFoundError\",\"param\":\"model\",\"code\":404}}",
+			   ": The model `x` does not exist.") &&
+	   REFUSAL("{\"object\":\"error\",\"message\":\"Maximum file size exceeded\",\"type\":"
+			   "\"BadRequestError\",\"param\":null,\"code\":400}",
+			   ": Maximum file size exceeded"),
+	   "vLLM: its refusals are told, old and new");
+}
+
+/* Whole answers of LocalAI. */
+static void
+test_localai(void)
+{
+	ok(ANSWER("{\"segments\":[{\"id\":0,\"start\":0,\"end\":1.5,\"text\":\"Hi there\","
+			  "\"tokens\":[50364,2421],\"speaker\":\"SPEAKER_00\",\"words\":["
+			  "{\"start\":0,\"end\":0.5,\"text\":\"Hi\"},{\"start\":0.5,\"end\":1.5,\"text\":\"there\"}]}],"
+			  "\"words\":[{\"start\":0,\"end\":0.5,\"text\":\"Hi\"},{\"start\":0.5,\"end\":1.5,\"text\":\"there\"}],"
+			  "\"text\":\"Hi there\",\"language\":\"en\",\"duration\":1.5}") &&
+	   segment_is(0, 0, 1.5, "Hi there") && is(got.segments[0].speaker, "SPEAKER_00") &&
+	   got.segments[0].words.count == 2 &&
+	   word_is(&got.segments[0].words, 1, 0.5, 1.5, "there") && got.words.count == 2,
+	   "LocalAI: an answer is read, and words are called text");
+	ok(ANSWER("{\"segments\":[],\"words\":[],\"text\":\"Hi there\"}") && !got.has_segments &&
+	   ANSWER("{\"segments\":null,\"text\":\"Hi there\"}") && !got.has_segments &&
+	   ANSWER("{\"segments\":[],\"words\":[],\"text\":\"\"}") && got.has_segments,
+	   "LocalAI: no segments are not the same as nothing said");
+	ok(REFUSAL("{\"error\":{\"code\":500,\"message\":\"could not load model\",\"type\":\"\"}}",
+			   ": could not load model") && REFUSAL("", ""),
+	   "LocalAI: its refusals are told, if there is one");
+}
+
+/* What Azure, Groq and OpenAI's newest models add. */
+static void
+test_vendors(void)
+{
+	ok(ANSWER("{\"task\":\"transcribe\",\"language\":\"German\",\"duration\":3.1,\"text\":"
+			  "\" Guten Tag.\",\"segments\":[{\"id\":0,\"seek\":0,\"start\":0,\"end\":2.96,"
+			  "\"text\":\" Guten Tag.\",\"tokens\":[50365],\"temperature\":0,"
+			  "\"avg_logprob\":-0.1,\"compression_ratio\":0.8,\"no_speech_prob\":1e-10}],"
+			  "\"x_groq\":{\"id\":\"req_01\"}}") &&
+	   is(got.language, "German") && segment_is(0, 0, 2.96, " Guten Tag.") &&
+	   got.segments[0].no_speech_prob == 1e-10, "Groq: an answer is read");
+	ok(REFUSAL("{\"error\":{\"code\":\"DeploymentNotFound\",\"message\":\"The API deployment "
+			   "for this resource does not exist.\"}}",
+			   ": The API deployment for this resource does not exist.") &&
+	   REFUSAL("{\"error\":{\"code\":\"429\",\"message\":\"Please retry after 20 seconds.\"}}",
+			   ": Please retry after 20 seconds.") &&
+	   REFUSAL("{\"statusCode\":401,\"message\":\"Access denied due to invalid key.\"}",
+			   ": Access denied due to invalid key."), "Azure: its refusals are told");
+	ok(refused(ANSWER("{\"error\":{\"code\":429,\"message\":\"slow\"}}"), "it is an error: slow") &&
+	   is(got.error_code, "429"), "Azure: a code may be a number");
+	ok(ANSWER("{\"text\":\"Ja. Yes.\",\"languages\":[{\"code\":\"de\"},{\"code\":\"en\"}],"
+			  "\"usage\":{\"type\":\"tokens\",\"total_tokens\":61,\"input_tokens\":40,"
+			  "\"input_token_details\":{\"text_tokens\":0,\"audio_tokens\":40},"
+			  "\"output_tokens\":21}}") && is(got.language, "de") && !got.has_segments &&
+	   is(got.usage, "{\"type\":\"tokens\",\"total_tokens\":61,\"input_tokens\":40,"
+		  "\"input_token_details\":{\"text_tokens\":0,\"audio_tokens\":40},"
+		  "\"output_tokens\":21}"), "gpt-transcribe: an answer is read");
+	ok(ANSWER("{\"task\":\"transcribe\",\"duration\":4.2,\"text\":\"Hi. Yes.\",\"segments\":["
+			  "{\"type\":\"transcript.text.segment\",\"id\":\"seg_001\",\"start\":0.0,\"end\":1.1,"
+			  "\"text\":\"Hi.\",\"speaker\":\"A\"},{\"type\":\"transcript.text.segment\","
+			  "\"id\":\"seg_002\",\"start\":1.1,\"end\":4.2,\"text\":\"Yes.\",\"speaker\":\"B\"}],"
+			  "\"usage\":{\"type\":\"duration\",\"seconds\":5}}") && got.nsegments == 2 &&
+	   segment_is(1, 1.1, 4.2, "Yes.") && is(got.segments[1].speaker, "B") &&
+	   got.segments[1].avg_logprob == NONE &&
+	   is(got.usage, "{\"type\":\"duration\",\"seconds\":5}"), "diarized_json is read");
+}
+
+/* What was counted is kept if any database takes it, and is never an error. */
+static void
+test_usage(void)
+{
+	StringInfoData body;
+
+	ok(ANSWER("{\"text\":\"a\",\"usage\" : { \"seconds\" : -8.25 , \"x\":[{}] } }") &&
+	   is(got.usage, "{ \"seconds\" : -8.25 , \"x\":[{}] }"),
+	   "usage is kept as it came");
+	ok(ANSWER("{\"text\":\"a\",\"usage\":{\"a\":1},\"usage\":{\"b\":2}}") &&
+	   is(got.usage, "{\"b\":2}") &&
+	   ANSWER("{\"text\":\"a\",\"usage\":{\"a\":\"\\u0000\\ud800\\u00e9\",\"n\":NaN}}") &&
+	   is(got.usage, "{\"a\":\"" BAD BAD "\xC3\xA9\",\"n\":null}"),
+	   "the last one, made harmless");
+	ok(ANSWER("{\"text\":\"a\",\"usage\":null}") && got.usage == NULL &&
+	   ANSWER("{\"text\":\"a\",\"usage\":5}") && got.usage == NULL &&
+	   ANSWER("{\"text\":\"a\",\"usage\":[{\"a\":1}]}") && got.usage == NULL &&
+	   ANSWER("{\"text\":\"a\",\"x\":{\"usage\":{\"a\":1}}}") && got.usage == NULL &&
+	   ANSWER("{\"text\":\"a\",\"usage\":{\"usage\":{}}}") && is(got.usage, "{\"usage\":{}}"),
+	   "only an object at its place is usage");
+	ok(ANSWER("{\"text\":\"a\",\"usage\":{\"seconds\":1e999999999}}") && got.usage == NULL &&
+	   ANSWER("{\"text\":\"a\",\"usage\":{\"a\":[123456789012345678901234567890123]}}") &&
+	   got.usage == NULL && ANSWER("{\"text\":\"a\",\"y\":1e999,\"usage\":{\"seconds\":1}}") &&
+	   is(got.usage, "{\"seconds\":1}"), "a number that no column holds leaves it out");
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"text\":\"a\",\"usage\":{\"x\":\"");
+	for (int i = 0; i < 5000; i++)
+		appendStringInfoChar(&body, 'x');
+	appendStringInfoString(&body, "\"}}");
+	ok(answer(body.data, body.len, "application/json") && got.usage == NULL,
+	   "so does a length that nobody needs");
+	pfree(body.data);
 }
 
 /* Numbers that are none. */
@@ -382,6 +584,19 @@ holds(const char *name, int count)
 static void
 test_numbers_of_items(void)
 {
+	StringInfoData body;
+
+	initStringInfo(&body);
+	appendStringInfoString(&body, "{\"segments\":[{\"text\":\"a\",\"words\":[{\"word\":\" \"}");
+	for (int i = 0; i < 90000; i++)
+		appendStringInfoString(&body, ",{\"word\":\"a\"}");
+	appendStringInfoString(&body, "]}]}");
+	ok(answer(body.data, body.len, "application/json") &&
+	   got.segments[0].words.count == 1 &&
+	   strlen(got.segments[0].words.word[0].word) == 90001,
+	   "a word may have any number of parts");
+	pfree(body.data);
+
 	ok(holds("segments", 100000) && got.nsegments == 100000 &&
 	   holds("words", 100000) && got.words.count == 100000,
 	   "a hundred thousand segments or words are read");
@@ -401,8 +616,8 @@ test_refusals(void)
 	ok(REFUSAL("{\"error\":\"no model\"}", ": no model"), "or the error itself");
 	ok(REFUSAL("{\"detail\":\"Not Found\"}", ": Not Found"), "or a detail");
 	ok(REFUSAL("{\"detail\":[{\"loc\":[\"body\",\"file\"],\"msg\":\"field required\","
-			   "\"type\":\"missing\"},{\"msg\":\"second\"}]}", ": field required"),
-	   "or the first of several");
+			   "\"type\":\"missing\"},{\"msg\":\"second\"}]}", ": file: field required"),
+	   "or the first of several, and where it is");
 	ok(REFUSAL("{\"message\":\"no route\",\"request_id\":\"x\"}", ": no route"),
 	   "or a bare message");
 	ok(REFUSAL("Invalid request", ": Invalid request") &&
@@ -487,13 +702,24 @@ test_format_refusals(void)
 	static const char *const other =
 		"{\"error\": {\"message\": \"no\", \"param\": \"language\"}}";
 
-	ok(response_refuses_format(by_param, strlen(by_param)),
+	static const char *const vllm =
+		"{\"error\":{\"message\":\"Currently do not support verbose_json for "
+		"mistralai/Voxtral-Mini-3B-2507\",\"type\":\"BadRequestError\","
+		"\"param\":null,\"code\":400}}";
+	static const char *const by_place =
+		"{\"detail\":[{\"type\":\"enum\",\"loc\":[\"body\",\"response_format\"],"
+		"\"msg\":\"Input should be 'text' or 'json'\",\"input\":\"verbose_json\"}]}";
+
+	ok(REFUSES(by_param, "verbose_json"),
 	   "a refusal of the format is known by its parameter");
-	ok(response_refuses_format(by_words, strlen(by_words)),
+	ok(REFUSES(by_place, "verbose_json"), "or by the place of the field");
+	ok(REFUSES(by_words, "verbose_json") && REFUSES(vllm, "verbose_json"),
 	   "or by its words");
-	ok(!response_refuses_format(other, strlen(other)),
+	ok(!REFUSES(other, "verbose_json") && !REFUSES(vllm, "diarized_json"),
 	   "one of something else is none");
-	ok(!response_refuses_format("<html>", 6) && !response_refuses_format("", 0),
+	ok(!REFUSES("{\"error\": \"the text is too long\"}", "text"),
+	   "nor is one with a word that is also a format");
+	ok(!REFUSES("<html>", "verbose_json") && !REFUSES("", "verbose_json"),
 	   "nor is what is no JSON");
 }
 
@@ -541,6 +767,12 @@ main(void)
 {
 	test_openai();
 	test_others();
+	test_whisper_cpp();
+	test_speaches();
+	test_vllm();
+	test_localai();
+	test_vendors();
+	test_usage();
 	test_numbers();
 	test_text();
 	test_places();

@@ -60,6 +60,8 @@ More:
     header=NAME:TEXT any header on errors
     key=KEY          401 unless "Authorization: Bearer KEY" comes
     words            words at top level even if not asked for
+    tokens           parts of words inside segments, as whisper.cpp has them
+    lines            each segment in a line of its own in the text, likewise
     speaker          segments carry a speaker
     language=WORD    the language reported (english)
     overrun=S        the last segment ends S seconds behind the audio's end, as
@@ -100,8 +102,8 @@ FAULTS = {"delay", "gate", "hang", "early", "status", "redirect", "drop",
           "raw", "reset", "refuse", "goaway"}
 WORDS = FAULTS | {"ok", "message", "code", "json-only", "max-bytes",
                   "max-seconds", "times", "retry-after", "header", "words",
-                  "speaker", "language", "overrun", "seconds", "tag", "type",
-                  "once", "twice", "echo"}
+                  "tokens", "lines", "speaker", "language", "overrun",
+                  "seconds", "tag", "type", "once", "twice", "echo"}
 
 # Bodies that come with status 200 and are no answer.
 NONSENSE = {
@@ -293,11 +295,21 @@ def answer(words, form, seconds):
             "text": f" segment {len(segments) + 1}", "tokens": [1, 2],
             "temperature": 0.0, "avg_logprob": -0.25,
             "compression_ratio": 1.1, "no_speech_prob": 0.01})
+        if "tokens" in words:
+            middle = (segments[-1]["start"] + segments[-1]["end"]) / 2
+            segments[-1]["words"] = [
+                {"word": " seg", "start": segments[-1]["start"],
+                 "end": middle, "t_dtw": -1, "probability": 0.9},
+                {"word": "ment", "start": middle, "end": middle,
+                 "t_dtw": -1, "probability": 0.9},
+                {"word": f" {len(segments)}", "start": middle,
+                 "end": segments[-1]["end"], "t_dtw": -1, "probability": 0.9}]
         if "speaker" in words:
             segments[-1]["speaker"] = "BA"[len(segments) % 2]
     if segments:
         segments[-1]["end"] += float(words.get("overrun", 0))
-    text = "".join(segment["text"] for segment in segments).strip()
+    text = ("\n" if "lines" in words else "").join(
+        segment["text"] for segment in segments).strip()
     kind = form.get("response_format", ["json"])[0]
 
     if "plain" in words or kind == "text":
