@@ -17,6 +17,8 @@ OBJS = \
 	src/shared/closure.o \
 	src/shared/encoding.o \
 	src/shared/extension.o \
+	src/shared/fields.o \
+	src/shared/profile.o \
 	src/shared/server.o \
 	src/shared/state.o \
 	src/shared/statement.o \

@@ -43,6 +43,40 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (api_key_file 'relat
 
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (ca_file 'relative');
 
+-- profiles, and what they set
+CREATE SERVER azure FOREIGN DATA WRAPPER transcribe
+    OPTIONS (profile 'azure', url 'https://resource.openai.azure.com', model 'my-whisper',
+             api_version '2024-10-21');
+CREATE SERVER cpp FOREIGN DATA WRAPPER transcribe
+    OPTIONS (profile 'whisper.cpp', path '/asr', translation_path '/asr',
+             auth_header 'X-Token', max_prompt_length '500',
+             extra_fields '{"beam_size": 5, "vad": true, "prompt2": "a\nb", "tags[]": ["x", 0.50], "max_len": null}');
+DROP SERVER azure, cpp;
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (profile 'watson');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (path 'inference');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (path '/in?ference');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (path '/deployments/{deployment}/x');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (path '/deployments/{model}}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe
+    OPTIONS (url 'https://r.openai.azure.com/openai/deployments/w/audio/transcriptions?api-version=2024-10-21');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (api_version '2024&x=y');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (auth_header 'Bearer sk-key');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (auth_header 'Authorization:Bearer');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (auth_header E'X: y\r\nZ');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields 'beam_size=5');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"a": 1');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '[1]');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '"a"');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"a": {"b": 1}}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"a": [[1]]}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"file": "x"}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"language": "en"}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"stream": true}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"": 1}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (extra_fields '{"a\r\nb": 1}');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe
+    OPTIONS (extra_fields '{"a": [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], "b": 1}');
+
 -- a file with a key, or certificates, is the superuser's to name
 CREATE ROLE regress_server_owner;
 GRANT USAGE ON FOREIGN DATA WRAPPER transcribe TO regress_server_owner;

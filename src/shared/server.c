@@ -29,12 +29,18 @@
 #include "utils/varlena.h"
 
 #include "compat.h"
+#include "shared/fields.h"
+#include "shared/profile.h"
 
 /* What kind of value an option takes. */
 typedef enum OptionKind
 {
 	OPTION_STRING,				/* printable, not empty */
 	OPTION_URL,
+	OPTION_PATH,				/* of a URL, from the slash on */
+	OPTION_VERSION,				/* letters, digits, points and dashes */
+	OPTION_HEADER,				/* a header's name, or name: scheme */
+	OPTION_FIELDS,				/* a JSON object; they add up */
 	OPTION_CHOICE,				/* one of the words in choices */
 	OPTION_SWITCH,				/* one of two words: true for the second */
 	OPTION_TEMPERATURE,			/* a number from min to max, kept as it is */
@@ -62,18 +68,31 @@ typedef struct Option
 #define FIELD(name) offsetof(TranscribeServer, name)
 
 /*
- * Every option there is.  A request may take as long as its audio lasts, and a
- * minute, which is enough for local servers without a GPU and for one that has
- * to load its model first; 25 MB is OpenAI's limit of a whole request, of which
+ * Every option there is; what a profile changes of the defaults is in
+ * profile.c.  A request may take as long as its audio lasts, and a minute,
+ * which is enough for local servers without a GPU and for one that has to load
+ * its model first; 25 MB is OpenAI's limit of a whole request, of which
  * max_upload_bytes leaves some for the other fields; ten minutes of speech
  * keep well below every known limit of length.
  */
 static const Option options_table[] = {
+	{"profile", ForeignServerRelationId, OPTION_CHOICE, FIELD(profile),
+	"generic", 0, 0, PROFILES},
 	{"url", ForeignServerRelationId, OPTION_URL, FIELD(url), NULL},
+	{"path", ForeignServerRelationId, OPTION_PATH, FIELD(path),
+	"/audio/transcriptions"},
+	{"translation_path", ForeignServerRelationId, OPTION_PATH, FIELD(translation_path),
+	"/audio/translations"},
+	{"api_version", ForeignServerRelationId, OPTION_VERSION, FIELD(api_version), NULL},
+	{"auth_header", ForeignServerRelationId, OPTION_HEADER, FIELD(auth_header),
+	"Authorization: Bearer"},
 	{"model", ForeignServerRelationId, OPTION_STRING, FIELD(model), NULL},
 	{"language", ForeignServerRelationId, OPTION_STRING, FIELD(language), NULL},
 	{"prompt", ForeignServerRelationId, OPTION_STRING, FIELD(prompt), NULL},
+	{"max_prompt_length", ForeignServerRelationId, OPTION_INTEGER, FIELD(max_prompt_length),
+	"0", 0, 1000000},
 	{"temperature", ForeignServerRelationId, OPTION_TEMPERATURE, FIELD(temperature), NULL, 0, 1},
+	{"extra_fields", ForeignServerRelationId, OPTION_FIELDS, FIELD(extra_fields), NULL},
 	{"response_format", ForeignServerRelationId, OPTION_CHOICE, FIELD(response_format),
 	"verbose_json", 0, 0, "verbose_json, json, diarized_json, text"},
 	{"audio_format", ForeignServerRelationId, OPTION_CHOICE, FIELD(audio_format),
@@ -133,6 +152,15 @@ is_printable(const char *value)
 	return value[0] != '\0';
 }
 
+/* Whether value is a token of HTTP: a header's name, say. */
+static bool
+is_token(const char *value, size_t len)
+{
+	return len > 0 && strspn(value, "!#$%&'*+-.^_`|~0123456789"
+							 "abcdefghijklmnopqrstuvwxyz"
+							 "ABCDEFGHIJKLMNOPQRSTUVWXYZ") >= len;
+}
+
 static pg_attribute_noreturn() void
 report_value(const Option *option, const char *detail)
 {
@@ -159,12 +187,46 @@ check_url(const Option *option, const char *value)
 		report_value(option, "It must begin with http:// or https://.");
 	if (rest[0] == '\0' || rest[0] == '/')
 		report_value(option, "It names no host.");
+	if (strstr(value, "?api-version=") != NULL)
+		report_value(option, "It must have no query: the version goes into the option \"api_version\".");
 	if (strpbrk(value, "?#") != NULL)
 		report_value(option, "It must have neither a query nor a fragment.");
 	if (memchr(rest, '@', strcspn(rest, "/")) != NULL)
 		report_value(option, "It must hold no user name or password: keys belong into a user mapping.");
 	if (strchr(value, ' ') != NULL || !is_printable(value))
 		report_value(option, "It must hold neither blanks nor control characters.");
+}
+
+/* A path below the URL, in which {model} stands for the model. */
+static void
+check_path(const Option *option, const char *value)
+{
+	if (value[0] != '/')
+		report_value(option, "It must begin with a slash.");
+	for (const char *p = value; *p != '\0'; p++)
+	{
+		if (*p <= 0x20 || *p >= 0x7f || *p == '?' || *p == '#')
+			report_value(option, "It must be printable ASCII without blanks, a query or a fragment.");
+	}
+	for (const char *p = strpbrk(value, "{}"); p != NULL; p = strpbrk(p, "{}"))
+	{
+		if (strncmp(p, "{model}", 7) != 0)
+			report_value(option, "Only {model} may stand in braces.");
+		p += 7;
+	}
+}
+
+/* A header's name, or that and the scheme that comes before the key. */
+static void
+check_header(const Option *option, const char *value)
+{
+	size_t		name_len = strcspn(value, ":");
+	const char *scheme = value + name_len;
+
+	if (!is_token(value, name_len) ||
+		(scheme[0] != '\0' &&
+		 (scheme[1] != ' ' || !is_token(scheme + 2, strlen(scheme + 2)))))
+		report_value(option, "It must be \"Authorization: Bearer\", or the name of a header such as \"api-key\".");
 }
 
 /* Whether the value is one of the comma-separated words. */
@@ -228,6 +290,8 @@ parse_factor(const Option *option, const char *value)
 static void
 check_value(const Option *option, const char *value)
 {
+	const char *problem;
+
 	/* It goes out as UTF-8, and nobody knows what it is in. */
 	if (GetDatabaseEncoding() == PG_SQL_ASCII)
 		pg_verify_mbstr(PG_UTF8, value, strlen(value), false);
@@ -239,6 +303,22 @@ check_value(const Option *option, const char *value)
 			break;
 		case OPTION_URL:
 			check_url(option, value);
+			break;
+		case OPTION_PATH:
+			check_path(option, value);
+			break;
+		case OPTION_VERSION:
+			if (value[0] == '\0' ||
+				value[strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")] != '\0')
+				report_value(option, "It must be a version such as 2025-03-01-preview.");
+			break;
+		case OPTION_HEADER:
+			check_header(option, value);
+			break;
+		case OPTION_FIELDS:
+			(void) fields_parse(value, &problem);
+			if (problem != NULL)
+				report_value(option, problem);
 			break;
 		case OPTION_CHOICE:
 		case OPTION_SWITCH:
@@ -391,6 +471,7 @@ static void
 store_value(TranscribeServer *server, const Option *option, const char *value)
 {
 	void	   *field = (char *) server + option->field;
+	const char *problem;
 
 	switch (option->kind)
 	{
@@ -406,16 +487,58 @@ store_value(TranscribeServer *server, const Option *option, const char *value)
 		case OPTION_SWITCH:
 			*(bool *) field = strncmp(option->choices, value, strlen(value)) != 0;
 			break;
+		case OPTION_FIELDS:
+			*(List **) field = list_concat(*(List **) field,
+										   fields_parse(value, &problem));
+			break;
 		default:
 			*(char **) field = pstrdup(value);
 			break;
 	}
 }
 
-/* Read a server's options; those that are not set get their defaults. */
-static void
-parse_options(List *options, TranscribeServer *server)
+/* The value of an option among those that are set, or NULL. */
+static const char *
+given_option(List *options, const char *name)
 {
+	ListCell   *lc;
+
+	foreach(lc, options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+
+		if (strcmp(def->defname, name) == 0)
+			return defGetString(def);
+	}
+	return NULL;
+}
+
+/* Replace defaults by those of the profile: for any model, or for this one. */
+static void
+apply_profile(TranscribeServer *server, const char *model)
+{
+	const ProfileDefault *row;
+	int			next = 0;
+
+	while ((row = profile_default(server->profile, model, &next)) != NULL)
+	{
+		const Option *option = find_option(row->option, ForeignServerRelationId);
+
+		if (option == NULL)
+			elog(ERROR, "profile \"%s\" sets the option \"%s\", which does not exist",
+				 row->profile, row->option);
+		store_value(server, option, row->value);
+	}
+}
+
+/*
+ * Read a server's options; those that are not set get their defaults: of the
+ * profile for the model that is asked for, of the profile, of the table.
+ */
+static void
+parse_options(List *options, const char *model, TranscribeServer *server)
+{
+	const char *profile = given_option(options, "profile");
 	ListCell   *lc;
 
 	memset(server, 0, sizeof(*server));
@@ -424,6 +547,13 @@ parse_options(List *options, TranscribeServer *server)
 		if (options_table[i].fallback != NULL)
 			store_value(server, &options_table[i], options_table[i].fallback);
 	}
+	if (profile != NULL)
+		server->profile = pstrdup(profile);
+	if (model == NULL)
+		model = given_option(options, "model");
+	apply_profile(server, NULL);
+	if (model != NULL)
+		apply_profile(server, model);
 	foreach(lc, options)
 	{
 		DefElem    *def = lfirst_node(DefElem, lc);
@@ -464,10 +594,12 @@ server_options_version(List *options)
 /*
  * Find a server by name, for a role that wants to use it: it must exist, be
  * ours, have a URL, and the role must have USAGE on it.  What is wrong is for
- * the caller to say; the options live in the current memory context.
+ * the caller to say; the options live in the current memory context, and are
+ * those for the model, or for the server's own if that is NULL.
  */
 ServerProblem
-server_find(const char *name, Oid roleid, TranscribeServer *server)
+server_find(const char *name, Oid roleid, const char *model,
+			TranscribeServer *server)
 {
 	ForeignServer *found = GetForeignServerByName(name, true);
 
@@ -477,7 +609,7 @@ server_find(const char *name, Oid roleid, TranscribeServer *server)
 		return SERVER_OTHER_WRAPPER;
 	if (transcribe_server_usage(found->serverid, roleid) != ACLCHECK_OK)
 		return SERVER_NO_USAGE;
-	parse_options(found->options, server);
+	parse_options(found->options, model, server);
 	server->serverid = found->serverid;
 	server->version = server_options_version(found->options);
 	server->name = pstrdup(found->servername);
@@ -488,7 +620,7 @@ server_find(const char *name, Oid roleid, TranscribeServer *server)
 void
 server_check_usage(const char *name, Oid roleid, TranscribeServer *server)
 {
-	switch (server_find(name, roleid, server))
+	switch (server_find(name, roleid, NULL, server))
 	{
 		case SERVER_USABLE:
 			break;

@@ -18,11 +18,18 @@ typedef struct TranscribeServer
 	Oid			serverid;
 	uint32		version;		/* changes with the options */
 	char	   *name;
+	char	   *profile;
 	char	   *url;			/* without a slash at its end */
+	char	   *path;			/* below that; may hold {model} */
+	char	   *translation_path;	/* likewise */
+	char	   *api_version;	/* or NULL */
+	char	   *auth_header;	/* that carries the key: a name, or name: scheme */
 	char	   *model;			/* or NULL */
 	char	   *language;		/* or NULL: the server detects it */
 	char	   *prompt;			/* or NULL */
+	int			max_prompt_length;	/* characters; 0: no limit */
 	char	   *temperature;	/* or NULL: the server's default */
+	List	   *extra_fields;	/* of Field; a later one replaces earlier ones */
 	char	   *response_format;
 	char	   *audio_format;
 	bool		split_channels; /* each is transcribed on its own */
@@ -72,7 +79,7 @@ extern char *server_list_text(List *names);
 extern uint32 server_options_version(List *options);
 extern void server_validate_options(List *options, Oid catalog);
 extern ServerProblem server_find(const char *name, Oid roleid,
-								 TranscribeServer *server);
+								 const char *model, TranscribeServer *server);
 extern void server_check_usage(const char *name, Oid roleid,
 							   TranscribeServer *server);
 

@@ -117,7 +117,7 @@ find_place(ClaimGroup *group, List **rooms)
 
 	if (!group->looked_up)
 	{
-		group->candidates = endpoint_candidates(group->servers, group->owner);
+		group->candidates = endpoint_candidates(group->servers, group->owner, NULL);
 		group->looked_up = true;
 	}
 	if (group->candidates == NIL)

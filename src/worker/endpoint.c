@@ -33,8 +33,10 @@
 #include "utils/syscache.h"
 
 #include "shared/encoding.h"
+#include "shared/fields.h"
 #include "worker/limits.h"
 #include "worker/plan.h"
+#include "worker/request.h"
 #include "worker/worker.h"
 
 /* A key is some dozens of characters; a token may have a few thousand. */
@@ -159,10 +161,11 @@ resolve_key(Job *job)
 
 /*
  * The servers of a list that a role may use now, as EndpointCandidates in the
- * order of the list.  What is wrong with the others is told when none is left.
+ * order of the list, with their options for the model, or for their own if
+ * that is NULL.  What is wrong with the others is told when none is left.
  */
 List *
-endpoint_candidates(const char *servers, const char *owner)
+endpoint_candidates(const char *servers, const char *owner, const char *model)
 {
 	Oid			roleid = get_role_oid(owner, true);
 	List	   *candidates = NIL;
@@ -175,7 +178,8 @@ endpoint_candidates(const char *servers, const char *owner)
 		EndpointCandidate *candidate = palloc0(sizeof(EndpointCandidate));
 		HeapTuple	mapping;
 
-		if (server_find(lfirst(lc), roleid, &candidate->server) != SERVER_USABLE)
+		if (server_find(lfirst(lc), roleid, model,
+						&candidate->server) != SERVER_USABLE)
 			continue;
 		mapping = find_mapping(roleid, candidate->server.serverid);
 		if (HeapTupleIsValid(mapping))
@@ -199,7 +203,7 @@ fail_without_server(Job *job)
 	const char *name = names != NIL ? linitial(names) : job->servers;
 	TranscribeServer server;
 
-	switch (server_find(name, job->owner_oid, &server))
+	switch (server_find(name, job->owner_oid, NULL, &server))
 	{
 		case SERVER_USABLE:
 			break;
@@ -256,7 +260,8 @@ static bool
 resolve_server(Job *job)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
-	List	   *candidates = endpoint_candidates(job->servers, job->owner);
+	List	   *candidates = endpoint_candidates(job->servers, job->owner,
+												  job->options.model);
 	EndpointCandidate *chosen;
 
 	if (candidates == NIL)
@@ -289,11 +294,20 @@ convert_options(Job *job)
 		&job->server.model, &job->server.temperature
 	};
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+	ListCell   *lc;
 
 	for (size_t i = 0; i < lengthof(texts); i++)
 	{
 		if (*texts[i] != NULL)
 			*texts[i] = encoding_to_utf8(*texts[i]);
+	}
+	foreach(lc, job->server.extra_fields)
+	{
+		Field	   *field = lfirst(lc);
+
+		field->name = encoding_to_utf8(field->name);
+		if (field->value != NULL)
+			field->value = encoding_to_utf8(field->value);
 	}
 	MemoryContextSwitchTo(oldcontext);
 }
@@ -316,4 +330,8 @@ endpoint_resolve(Job *job)
 	resolve_key(job);
 	plan_make(job);
 	convert_options(job);
+	if (!request_is_possible(job))
+		job_fail(job, "bad_url", false, true, -1,
+				 "the path at server \"%s\" needs a model, and neither the server nor the job names one",
+				 job->server.name);
 }

@@ -18,7 +18,8 @@ typedef struct EndpointCandidate
 	bool		last;			/* of the list, as it was enqueued */
 } EndpointCandidate;
 
-extern List *endpoint_candidates(const char *servers, const char *owner);
+extern List *endpoint_candidates(const char *servers, const char *owner,
+								 const char *model);
 extern void endpoint_resolve(Job *job);
 extern bool endpoint_read_key(Job *job);
 

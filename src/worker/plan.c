@@ -23,6 +23,8 @@
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 
+#include "shared/fields.h"
+
 /* Raised whenever what was saved before cannot be gone on with. */
 #define PLAN_VERSION	4
 
@@ -54,6 +56,7 @@ hash_options(const Job *job, const TranscribeServer *server,
 {
 	const JobOptions *options = &job->options;
 	StringInfoData text;
+	ListCell   *lc;
 
 	initStringInfo(&text);
 	appendStringInfo(&text, "%d;%d;%d;%d;", PLAN_VERSION,
@@ -64,6 +67,12 @@ hash_options(const Job *job, const TranscribeServer *server,
 	append_option(&text, options->prompt, server->prompt);
 	append_option(&text, options->temperature, server->temperature);
 	append_option(&text, NULL, server->response_format);
+	appendStringInfo(&text, "%d;", server->max_prompt_length);
+	foreach(lc, server->extra_fields)
+	{
+		append_option(&text, NULL, ((Field *) lfirst(lc))->name);
+		append_option(&text, NULL, ((Field *) lfirst(lc))->value);
+	}
 	snprintf(hash, PLAN_HASH_SIZE, "%016llx",
 			 (unsigned long long) hash_bytes_extended((unsigned char *) text.data,
 													  text.len, 0));
@@ -82,7 +91,7 @@ is_fresh(const Job *job, const char *server_name, const char *plan)
 	char		hash[PLAN_HASH_SIZE];
 
 	if (slash == NULL || server_find(server_name, BOOTSTRAP_SUPERUSERID,
-									 &server) != SERVER_USABLE)
+									 job->options.model, &server) != SERVER_USABLE)
 		return false;
 	if (plan_splits_channels(job, &server) !=
 		plan_splits_channels(job, &job->server))

@@ -11,6 +11,7 @@
 #include "worker/job.h"
 
 extern const char *request_model(Job *job);
+extern bool request_is_possible(Job *job);
 extern const char *request_format(Job *job);
 extern void request_learn_format(Job *job);
 extern int64 request_timeout(const TranscribeServer *server, double seconds);

@@ -20,12 +20,13 @@ sub run_in
 	my ($database, $url, $prompt) = @_;
 
 	$node->safe_psql($database, "SET client_encoding = 'UTF8'; CREATE EXTENSION transcribe;
-		CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '$url', model 'm');
+		CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '$url', model 'm', extra_fields '{\"hotwords\": \"$prompt\"}');
 		SELECT transcribe_enqueue('s', '$wav', options => '{\"prompt\": \"$prompt\"}')");
 	ok($node->poll_query_until($database, "SELECT status = 'completed' FROM transcribe_jobs"),
 		"$database: a job completes");
 	my ($call) = grep { $_->{scenario} =~ /tag=$database/ } $faulty->log;
 	is(encode_utf8($call->{fields}{prompt}[0]), $prompt, "$database: a prompt goes out as UTF-8");
+	is(encode_utf8($call->{fields}{hotwords}[0]), $prompt, "$database: other fields do");
 }
 $node->safe_psql('postgres', "CREATE DATABASE euc_jp ENCODING EUC_JP LOCALE 'C' TEMPLATE template0");
 run_in('euc_jp', $faulty->url('nul,language=%E6%97%A5%E6%9C%AC%F0%9F%98%80%E8%AA%9E,tag=euc_jp'), '日本語 ü');
@@ -43,7 +44,8 @@ is($node->safe_psql('sql_ascii', "SELECT language FROM transcribe_jobs"), '日�
 is($node->safe_psql('sql_ascii', "SELECT bool_and(text LIKE E'seg\\xEF\\xBF\\xBD(%') FROM transcribe_segments"), 't',
 	'sql_ascii: with marks where it was not');
 foreach my $statement ("SELECT transcribe_enqueue('t', '$wav', options => E'{\"prompt\": \"gr\\xfc\"}')",
-	"ALTER SERVER whisper OPTIONS (ADD prompt E'gr\\xfc')")
+	"ALTER SERVER whisper OPTIONS (ADD prompt E'gr\\xfc')",
+	"ALTER SERVER whisper OPTIONS (SET extra_fields E'{\"hotwords\": \"gr\\xfc\"}')")
 {
 	my (undef, undef, $stderr) = $node->psql('sql_ascii', $statement);
 	like($stderr, qr/invalid byte sequence for encoding "UTF8": 0xfc/, 'sql_ascii: what is not UTF-8 is refused');

@@ -59,6 +59,7 @@ More:
                      dates
     header=NAME:TEXT any header on errors
     key=KEY          401 unless "Authorization: Bearer KEY" comes
+    api-key=KEY      401 unless "api-key: KEY" comes, as at Azure
     words            words at top level even if not asked for
     tokens           parts of words inside segments, as whisper.cpp has them
     lines            each segment in a line of its own in the text, likewise
@@ -97,8 +98,8 @@ from serve import arguments, openai_error, serve
 # Words that change the answer; times=N switches these off.
 FAULTS = {"delay", "gate", "hang", "early", "status", "redirect", "drop",
           "cut", "endless", "drip", "html", "empty", "truncated", "garbage",
-          "deep", "nul", "bad-utf8", "text-only", "plain", "key", "die",
-          "drop-kept", "megabytes", "odd", "many", "encoding", "transfer",
+          "deep", "nul", "bad-utf8", "text-only", "plain", "key", "api-key",
+          "die", "drop-kept", "megabytes", "odd", "many", "encoding", "transfer",
           "raw", "reset", "refuse", "goaway"}
 WORDS = FAULTS | {"ok", "message", "code", "json-only", "max-bytes",
                   "max-seconds", "times", "retry-after", "header", "words",
@@ -169,6 +170,9 @@ RAW = {
     "status": {"first": b"HTTP/1.1 OK\r\n\r\n"},
     "nul": {"first": OK + b"X: a\0b\r\nContent-Length: 2\r\n\r\n{}"},
 }
+
+# Words that want a key, and the header that has to carry it.
+KEYS = [("key", "Authorization", "Bearer "), ("api-key", "api-key", "")]
 
 # How often a waiting call looks whether its client is still there.
 POLL = 0.02
@@ -402,8 +406,8 @@ def refusal(request, words, form, audio, seconds):
     if "header" in words:
         name, _, value = words["header"].partition(":")
         headers[name] = value
-    if "key" in words and (request.headers.get("Authorization")
-                           != "Bearer " + words["key"]):
+    if any(word in words and request.headers.get(name) != scheme + words[word]
+           for word, name, scheme in KEYS):
         return openai_error(401, "Incorrect API key provided",
                             code="invalid_api_key", headers=headers)
     if "status" in words:
@@ -521,7 +525,8 @@ async def act(request):
     before = sum(call["scenario"] == scenario and call["call"] == name
                  for call in state.calls)
     call = {"scenario": scenario, "call": name,
-            "method": request.method, "start": time.time(), "end": None,
+            "method": request.method, "query": request.query_string,
+            "start": time.time(), "end": None,
             "status": None, "hung_up": False, "fields": {},
             "headers": sorted(request.headers.keys()),
             "connection": request.headers.get("X-Connection") or str(
