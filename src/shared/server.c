@@ -72,8 +72,8 @@ typedef struct Option
  * profile.c.  A request may take as long as its audio lasts, and a minute,
  * which is enough for local servers without a GPU and for one that has to load
  * its model first; 25 MB is OpenAI's limit of a whole request, of which
- * max_upload_bytes leaves some for the other fields; ten minutes of speech
- * keep well below every known limit of length.
+ * max_upload_bytes leaves some for the other fields.  The default of
+ * chunk_seconds depends on what is asked for: request_chunk_seconds().
  */
 static const Option options_table[] = {
 	{"profile", ForeignServerRelationId, OPTION_CHOICE, FIELD(profile),
@@ -110,7 +110,7 @@ static const Option options_table[] = {
 	{"silence_threshold", ForeignServerRelationId, OPTION_LEVEL, FIELD(silence_threshold),
 	"auto", -90, -20},
 	{"chunk_seconds", ForeignServerRelationId, OPTION_INTEGER, FIELD(chunk_seconds),
-	"600", 5, 3600},
+	NULL, 5, 3600},
 	{"max_upload_bytes", ForeignServerRelationId, OPTION_BYTES, FIELD(max_upload_bytes),
 	"24MB", 64 * 1024, 60 * 1024 * 1024},
 	{"request_interval", ForeignServerRelationId, OPTION_TIME, FIELD(request_interval),

@@ -38,7 +38,7 @@ typedef struct TranscribeServer
 	int			pad_before;		/* to so much before speech, */
 	int			pad_after;		/* and after it */
 	int			silence_threshold;	/* dBFS; 0: by the noise floor */
-	int			chunk_seconds;
+	int			chunk_seconds;	/* 0: as the response format needs it */
 	int			max_upload_bytes;
 	int			request_interval;
 	int			requests_per_minute;	/* 0: no limit */

@@ -107,7 +107,8 @@ job_set_state(Job *job, JobState state)
 {
 	static const uint8 allowed[] = {
 		[JOB_WAITING] = 1 << JOB_PREPROCESSING | 1 << JOB_ENDING | 1 << JOB_ENDED,
-		[JOB_PREPROCESSING] = 1 << JOB_TRANSCRIBING | 1 << JOB_ENDING | 1 << JOB_ENDED,
+		[JOB_PREPROCESSING] = 1 << JOB_WAITING | 1 << JOB_TRANSCRIBING |
+			1 << JOB_ENDING | 1 << JOB_ENDED,
 		[JOB_TRANSCRIBING] = 1 << JOB_WAITING | 1 << JOB_ENDING | 1 << JOB_ENDED,
 		[JOB_ENDING] = 1 << JOB_ENDED,
 		[JOB_ENDED] = 0
@@ -434,7 +435,8 @@ job_open(Job *job)
 		}
 	}
 	open.format = job->server.audio_format;
-	open.chunk_seconds = job->server.chunk_seconds;
+	job->chunk_seconds = request_chunk_seconds(job);
+	open.chunk_seconds = job->chunk_seconds;
 	open.max_chunk_bytes = job->server.max_upload_bytes;
 	fit_open(job->server.serverid, request_model(job), &open);
 	open.max_held = job_max_held(job);
@@ -496,16 +498,43 @@ keep_saved(Job *job)
 	MemoryContextSwitchTo(oldcontext);
 }
 
+/* Whether a chunk, made for answers with times, is too long for one without. */
+static bool
+is_too_long(Job *job, JobChunk *chunk)
+{
+	int			longest = request_chunk_seconds(job);
+
+	return longest < job->chunk_seconds && chunk->seconds > longest;
+}
+
+/* Whether such a chunk waits to be sent. */
+static bool
+has_too_long(Job *job)
+{
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_READY && is_too_long(job, chunk))
+			return true;
+	}
+	return false;
+}
+
 /*
- * The server has refused a chunk for its size.  When all that was under way
- * has been answered and saved, the recording is read again, and what is not
- * saved is cut by what has been learnt.  The claim stays, the attempt goes on,
- * and nothing is sent twice that was answered.
+ * The server has refused a chunk for its size, or a chunk that waits is too
+ * long for a model that gives no times.  When all that was under way has been
+ * answered and saved, the recording is read again, and what is not saved is
+ * cut by what has been learnt.  The claim stays, the attempt goes on, and
+ * nothing is sent twice that was answered.
  */
 void
 job_cut_again(Job *job)
 {
-	if (!job->cuts_again || job->state != JOB_TRANSCRIBING ||
+	if ((job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING) ||
+		(!job->cuts_again && !has_too_long(job)) ||
 		job->requests > 0 || count_chunks(job, CHUNK_ANSWERED) > 0)
 		return;
 	job_drop(job);
@@ -744,6 +773,19 @@ cut_smaller(Job *job, JobChunk *chunk, WireResponse *response,
 	}
 }
 
+/* Learn from an answer that it has no times, although they were asked for. */
+static void
+look_for_times(Job *job, JobChunk *chunk)
+{
+	Response   *response = &chunk->response;
+
+	if (!response->has_segments && response->words.count == 0 &&
+		response->text[strspn(response->text, " \t\r\n")] != '\0' &&
+		(strcmp(chunk->asked_format, "verbose_json") == 0 ||
+		 strcmp(chunk->asked_format, "diarized_json") == 0))
+		request_learn_text(job, false);
+}
+
 /* The server has answered. */
 static void
 handle_response(Job *job, WireFrame *frame)
@@ -768,7 +810,7 @@ handle_response(Job *job, WireFrame *frame)
 		response_refuses_format(response.body, response.body_len,
 								chunk->asked_format))
 	{
-		request_learn_format(job);
+		request_learn_text(job, true);
 		job_note(job, "asking for json instead");
 	}
 	else if (response.status == 401 || response.status == 403 ||
@@ -797,6 +839,7 @@ handle_response(Job *job, WireFrame *frame)
 		else
 		{
 			chunk->state = CHUNK_ANSWERED;
+			look_for_times(job, chunk);
 			if (job->language == NULL)
 				job->language = chunk->response.language;
 			release_chunk(job, chunk);
@@ -904,8 +947,10 @@ job_ready_chunk(Job *job)
 		return NULL;
 	foreach(lc, job->chunks)
 	{
-		if (((JobChunk *) lfirst(lc))->state == CHUNK_READY)
-			return lfirst(lc);
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_READY && !is_too_long(job, chunk))
+			return chunk;
 	}
 	return NULL;
 }

@@ -25,8 +25,8 @@
  *	  WAITING -> PREPROCESSING -> TRANSCRIBING -> ENDING -> ENDED
  *
  * and from each of the first three to ENDING (it failed) or ENDED (the claim
- * was lost, or is given back); and from TRANSCRIBING back to WAITING, where
- * the recording has to be cut into smaller chunks.
+ * was lost, or is given back); and from PREPROCESSING and TRANSCRIBING back to
+ * WAITING, where the recording has to be cut into smaller chunks.
  */
 typedef enum JobState
 {
@@ -131,6 +131,7 @@ typedef struct Job
 	JobState	state;
 	StateProgress *progress;
 	char		note[STATE_MESSAGE_SIZE];	/* what is being done, for people */
+	int			chunk_seconds;	/* longest chunk that was asked for */
 	bool		media_running;
 	bool		media_ended;
 	bool		cuts_again;		/* smaller, once nothing is under way */

@@ -19,15 +19,25 @@
 #include "shared/fields.h"
 #include "transcribe.h"
 
-/* A model that has refused every format but json. */
-typedef struct PlainModel
+/*
+ * Longest chunk where it is nobody's choice.  Ten minutes keep well below
+ * every known limit of length.  Where answers carry no times, a chunk is a
+ * segment: half a minute is short enough to be found in a player, and as long
+ * as what Whisper looks at together, so that no context is lost by it.
+ */
+#define CHUNK_SECONDS		600
+#define TEXT_CHUNK_SECONDS	30
+
+/* What was learnt of a model: its answers carry no times. */
+typedef struct TextModel
 {
 	Oid			serverid;
 	char	   *model;
-} PlainModel;
+	bool		only_json;		/* it has refused all other formats */
+} TextModel;
 
-/* Of PlainModel, in TopMemoryContext; as many as there are such models. */
-static List *plain_models = NIL;
+/* Of TextModel, in TopMemoryContext; as many as there are such models. */
+static List *text_models = NIL;
 
 /* Whether s ends with the given end. */
 static bool
@@ -119,41 +129,65 @@ request_is_possible(Job *job)
 	return strstr(path, "{model}") == NULL || model[strspn(model, ".")] != '\0';
 }
 
+/* What was learnt of the job's model on its server, or NULL. */
+static TextModel *
+find_text_model(Job *job)
+{
+	ListCell   *lc;
+
+	foreach(lc, text_models)
+	{
+		TextModel  *known = lfirst(lc);
+
+		if (known->serverid == job->server.serverid &&
+			strcmp(known->model, request_model(job)) == 0)
+			return known;
+	}
+	return NULL;
+}
+
 /* The response format to ask for: the server's option, or what was learnt. */
 const char *
 request_format(Job *job)
 {
-	ListCell   *lc;
+	TextModel  *known = find_text_model(job);
 
-	foreach(lc, plain_models)
-	{
-		PlainModel *plain = lfirst(lc);
+	return known != NULL && known->only_json ? "json" :
+		job->server.response_format;
+}
 
-		if (plain->serverid == job->server.serverid &&
-			strcmp(plain->model, request_model(job)) == 0)
-			return "json";
-	}
-	return job->server.response_format;
+/* Longest chunk for the job, in seconds. */
+int
+request_chunk_seconds(Job *job)
+{
+	const char *format = request_format(job);
+
+	if (job->server.chunk_seconds > 0)
+		return job->server.chunk_seconds;
+	return find_text_model(job) != NULL || strcmp(format, "json") == 0 ||
+		strcmp(format, "text") == 0 ? TEXT_CHUNK_SECONDS : CHUNK_SECONDS;
 }
 
 /*
- * The job's model has refused another format than json: from now on it is
- * asked for that.
+ * The job's model gives no times.  If it has refused to, it is asked for json
+ * from now on.
  */
 void
-request_learn_format(Job *job)
+request_learn_text(Job *job, bool refused)
 {
-	MemoryContext oldcontext;
-	PlainModel *plain;
+	TextModel  *known = find_text_model(job);
 
-	if (strcmp(request_format(job), "json") == 0)
-		return;
-	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
-	plain = palloc(sizeof(PlainModel));
-	plain->serverid = job->server.serverid;
-	plain->model = pstrdup(request_model(job));
-	plain_models = lappend(plain_models, plain);
-	MemoryContextSwitchTo(oldcontext);
+	if (known == NULL)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+
+		known = palloc0(sizeof(TextModel));
+		known->serverid = job->server.serverid;
+		known->model = pstrdup(request_model(job));
+		text_models = lappend(text_models, known);
+		MemoryContextSwitchTo(oldcontext);
+	}
+	known->only_json |= refused;
 }
 
 /* Milliseconds that a request with so much audio may take as a whole. */

@@ -1,8 +1,9 @@
-# What is sent to each kind of server.
+# What is sent to each kind of server, and models that give no times.
 use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Encode qw(encode_utf8);
@@ -12,6 +13,7 @@ my $audio = make_audio();
 my $faulty = start_faulty();
 my $node = start_cluster('profiles');
 my $wav = "$audio/austen-0880.wav";
+my $talk = "$audio/talk.mp3";
 my $serial = 0;
 
 # Enqueue one job at a server of its own; wait until it has ended, or waits for
@@ -184,16 +186,68 @@ like($sent, qr/^gr/, 'from a word on');
 ($call) = calls(run_job(job_options => qq({"prompt": "$prompt"})));
 is(encode_utf8($call->{fields}{prompt}[0]), $prompt, 'elsewhere all of it is sent');
 
-# Known models that give no times are asked for json at once.
-foreach my $known ([ 'openai', 'gpt-4o-transcribe' ], [ 'openai', 'gpt-4o-mini-transcribe-2025-12-15' ],
-	[ 'openai', 'gpt-transcribe' ], [ 'azure', 'gpt-4o-transcribe' ])
+# Models that give no times: known ones are asked for json at once, and a
+# chunk is short enough to be a segment.
+my @model = ([ 'openai', 'gpt-4o-transcribe' ], [ 'openai', 'gpt-4o-mini-transcribe-2025-12-15' ],
+	[ 'openai', 'gpt-transcribe' ], [ 'azure', 'gpt-4o-transcribe' ]);
+foreach my $known (@model)
 {
 	my ($profile, $model) = @$known;
-	my @calls = calls(run_job(profile => $profile, model => $model, scenario => 'json-only'));
+	my $id = run_job(profile => $profile, model => $model, scenario => 'json-only', file => $talk);
+	my @calls = calls($id);
 
-	is_deeply([ map { "$_->{status} $_->{fields}{response_format}[0]" } @calls ], ['200 json'],
-		"$model at $profile: is asked for json");
+	is(job($id, 'status, attempts'), 'completed|1', "$model at $profile: completes");
+	is(scalar(grep { $_->{status} != 200 } @calls), 0, "$model at $profile: nothing is refused");
+	is(segments($id, "count(*) > 4, count(*) = " . @calls . ", max(end_s - start_s) <= 31"), 't|t|t',
+		"$model at $profile: a segment for each chunk of half a minute");
 }
+
+# Their segments lie one after the other and account for the whole talk.
+$id = run_job(profile => 'openai', model => 'gpt-4o-transcribe', scenario => 'text-only', file => $talk);
+is($node->safe_psql('postgres',
+		"SELECT min(start_s) < 1, max(end_s) > (SELECT duration_s - 2 FROM transcribe_jobs WHERE id = $id),
+		 bool_and(start_s < end_s), sum(end_s - start_s) > 100
+		 FROM transcribe_segments WHERE job_id = $id"),
+	't|t|t|t', 'segments of text alone have the times of their chunks');
+is($node->safe_psql('postgres',
+		"SELECT count(*) FROM transcribe_segments a JOIN transcribe_segments b USING (job_id)
+		 WHERE a.job_id = $id AND a.segment_no < b.segment_no AND a.end_s > b.start_s + 0.001"),
+	'0', 'and do not overlap');
+$id = run_job(profile => 'openai', model => 'gpt-4o-transcribe', scenario => 'text-only', file => $talk, chunk_seconds => 60);
+cmp_ok(scalar(calls($id)), '<=', 4, 'chunk_seconds comes before that');
+$id = run_job(profile => 'openai', model => 'whisper-1', file => $talk);
+is(scalar(calls($id)), 1, 'other models of the profile get long chunks');
+$id = run_job(response_format => 'json', scenario => 'text-only', file => $talk);
+is(segments($id, 'count(*) > 4'), 't', 'a server that is asked for text alone gets short chunks');
+
+# One that turns out to refuse times: the recording is cut again, at no cost.
+$id = run_job(scenario => 'json-only', file => $talk);
+is(job($id, 'status, attempts, error'), 'completed|1|', 'a model that refuses to give times is learnt');
+is(scalar(grep { $_->{status} == 400 } calls($id)), 1, 'by one request that it refuses');
+is(segments($id, 'count(*) > 4, max(end_s - start_s) <= 31'), 't|t', 'and the recording is cut shorter');
+
+# One that just gives none: what was paid for is kept, the rest is cut shorter.
+my $long = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/long.mp3';
+append_to_file("$long.list", "file '$talk'\n" x 9);
+system_or_bail('ffmpeg', '-nostdin', '-v', 'error', '-f', 'concat', '-safe', 0, '-i', "$long.list", '-c', 'copy', $long);
+$id = run_job(scenario => 'text-only,seconds=4', file => $long);
+is(job($id, 'status, attempts, error'), 'completed|1|', 'a model that gives no times is learnt, too');
+is($node->safe_psql('postgres',
+		"SELECT count(*) > 30, count(*) FILTER (WHERE audio_s > 30.01), bool_and(chunk_no = 0 OR audio_s <= 30.01)
+		 FROM transcribe_chunks WHERE job_id = $id"),
+	't|1|t', 'all but the chunk that was answered are short');
+is(scalar(calls($id)), $node->safe_psql('postgres', "SELECT count(*) FROM transcribe_chunks WHERE job_id = $id"),
+	'and none was sent twice');
+is($node->safe_psql('postgres',
+		"SELECT count(*) FROM (SELECT start_s - lag(end_s, 1, 0::float8) OVER (ORDER BY start_s) AS gap
+		 FROM transcribe_chunks WHERE job_id = $id) g WHERE abs(gap) > 0.01"),
+	'0', 'together they are the whole recording');
+my $server = job($id, 'server');
+$id = $node->safe_psql('postgres', "SELECT transcribe_enqueue('again', '$talk', server => '$server')");
+wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'completed');
+is(segments($id, 'count(*) > 4'), 't', 'the next recording is cut right away');
+
+# What the profile knows is of the model that the job asks for.
 ($call) = calls(run_job(profile => 'openai', model => 'whisper-1', scenario => 'json-only',
 		job_options => '{"model": "gpt-4o-transcribe"}'));
 is($call->{fields}{response_format}[0], 'json', 'what counts is the job\'s model');
