@@ -48,6 +48,13 @@
 
 #define MINUTE_MS			(60 * 1000)
 
+/*
+ * Of what a server is asked at once, so large a part is claimed ahead, beside
+ * one job for each media process: jobs then come in handfuls, and a request
+ * that ends is followed by another without a look into the queue.
+ */
+#define AHEAD_PART			4
+
 typedef struct ServerUse
 {
 	Oid			serverid;
@@ -118,7 +125,8 @@ limits_room(const TranscribeServer *server, TranscribeKey key, bool ahead,
 	if (server->max_requests == 0)
 		return INT_MAX;
 	return Max(server->max_requests - use->jobs +
-			   (ahead ? transcribe_media_processes : 0), 0);
+			   (ahead ? transcribe_media_processes +
+				server->max_requests / AHEAD_PART : 0), 0);
 }
 
 /* A job was claimed for the server, or is not there any more. */

@@ -79,6 +79,7 @@ static List *claimed = NIL;		/* of Job, before the claim has committed */
 static TimestampTz next_due = DT_NOEND; /* of the queue */
 static bool claim_wanted = true;	/* the queue is worth a look */
 static bool queue_has_more = false; /* when last looked at, jobs were due */
+static bool room_again = false; /* since then a job has ended */
 static int64 claim_after = 0;	/* after an error, not before */
 static bool claim_failed = false;	/* the last look at the queue did */
 static int64 next_probe = 0;
@@ -212,8 +213,7 @@ remove_ended_jobs(void)
 	}
 	if (removed)
 	{
-		/* There is room again, for what there was none for. */
-		claim_wanted |= queue_has_more;
+		room_again = true;
 		publish_job_count();
 	}
 }
@@ -460,7 +460,7 @@ claim_jobs(void)
 	drop_lost_jobs();
 	groups = queue_waiting();
 	now = GetCurrentTimestamp();
-	queue_has_more = false;
+	queue_has_more = room_again = false;
 	foreach(lc, groups)
 		queue_has_more |= ((ClaimGroup *) lfirst(lc))->due <= now;
 	next_due = claim_plan(groups, jobs, room, now);
@@ -502,13 +502,30 @@ forget_claim(void)
 	claim_after = worker_clock() + ERROR_PAUSE_MS;
 }
 
+/*
+ * Whether a job that has ended makes room for another: not if the queue had no
+ * more, and not yet while there are jobs for all media processes to go on with.
+ */
+static bool
+room_is_of_use(void)
+{
+	int			waiting = 0;
+	ListCell   *lc;
+
+	if (!room_again || !queue_has_more)
+		return false;
+	foreach(lc, jobs)
+		waiting += ((Job *) lfirst(lc))->state == JOB_WAITING;
+	return waiting < transcribe_media_processes;
+}
+
 /* Look at the queue if there is a reason to. */
 static void
 claim_turn(void)
 {
 	if (pg_atomic_exchange_u32(&database->pending, 0) != 0)
 		claim_wanted = true;
-	if (next_due <= GetCurrentTimestamp())
+	if (next_due <= GetCurrentTimestamp() || room_is_of_use())
 		claim_wanted = true;
 	if (!claim_wanted || worker_clock() < claim_after)
 		return;
