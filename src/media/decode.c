@@ -63,13 +63,16 @@ typedef struct Decoding
 	int64_t		base;			/* pts of position 0, in stream time */
 	bool		based;			/* base is known */
 
-	/* The resampler, and the input that it was made for. */
+	/* What makes streams of frames, and the input that it was made for. */
+	SwrContext *mixer;			/* NULL: each channel is a stream already */
 	SwrContext *resampler;
 	int			rate;
 	int			format;
 	AVChannelLayout layout;
-	int16_t    *output;			/* of all streams, one after the other */
-	unsigned	output_size;	/* bytes */
+	float	   *mixed;			/* of all streams, one after the other */
+	unsigned	mixed_size;		/* bytes */
+	int16_t    *output;			/* the same, resampled */
+	unsigned	output_size;
 } Decoding;
 
 /* Add samples, or silence if pcm is NULL; keep the limit, tell progress. */
@@ -103,16 +106,35 @@ add(Decoding *decoding, int16_t *const *pcm, size_t samples)
 }
 
 /*
- * Resample a frame, or flush with NULL, and add what comes out.  The room is
+ * Mix the channels of a frame into streams, in room of our own.  Returns how
+ * many samples each has, or FFmpeg's error.
+ */
+static int
+mix(Decoding *decoding, const AVFrame *frame, float *streams[CHANNELS_MAX])
+{
+	int			count = decoding->channels->count;
+	int			samples = frame->nb_samples;
+
+	av_fast_malloc(&decoding->mixed, &decoding->mixed_size,
+				   (size_t) samples * count * sizeof(float));
+	if (decoding->mixed == NULL)
+		return AVERROR(ENOMEM);
+	for (int i = 0; i < count; i++)
+		streams[i] = decoding->mixed + (size_t) samples * i;
+	return swr_convert(decoding->mixer, (uint8_t **) streams, samples,
+					   (const uint8_t **) frame->extended_data, samples);
+}
+
+/*
+ * Resample streams, or flush with NULL, and add what comes out.  The room is
  * kept tight: swresample touches buffers as large as the room it is given.
  */
 static bool
-resample(Decoding *decoding, const AVFrame *frame)
+resample(Decoding *decoding, const uint8_t **streams, int samples)
 {
-	int			in = frame != NULL ? frame->nb_samples : 0;
 	int64_t		room = 64 +
 		swr_get_delay(decoding->resampler, MEDIA_RATE) +
-		av_rescale_rnd(in, MEDIA_RATE, decoding->rate, AV_ROUND_UP);
+		av_rescale_rnd(samples, MEDIA_RATE, decoding->rate, AV_ROUND_UP);
 	int			count = decoding->channels->count;
 	int16_t    *output[CHANNELS_MAX];
 	int			n;
@@ -124,8 +146,7 @@ resample(Decoding *decoding, const AVFrame *frame)
 	for (int i = 0; i < count; i++)
 		output[i] = decoding->output + room * i;
 	n = swr_convert(decoding->resampler, (uint8_t **) output, (int) room,
-					frame != NULL ?
-					(const uint8_t **) frame->extended_data : NULL, in);
+					streams, samples);
 	if (n == AVERROR(ENOMEM))
 		return media_no_memory(decoding->error);
 	if (n < 0)
@@ -136,12 +157,33 @@ resample(Decoding *decoding, const AVFrame *frame)
 	return n == 0 || add(decoding, output, (size_t) n);
 }
 
+/* Mix and resample a frame, and add what comes out. */
+static bool
+convert(Decoding *decoding, const AVFrame *frame)
+{
+	float	   *streams[CHANNELS_MAX];
+	int			samples;
+
+	if (decoding->mixer == NULL)
+		return resample(decoding, (const uint8_t **) frame->extended_data,
+						frame->nb_samples);
+	samples = mix(decoding, frame, streams);
+	if (samples == AVERROR(ENOMEM))
+		return media_no_memory(decoding->error);
+	if (samples >= 0)
+		return resample(decoding, (const uint8_t **) streams, samples);
+	decoding->decoded->errors++;
+	return true;
+}
+
 /* Get the rest out of the resampler, and free it. */
 static bool
 drop_resampler(Decoding *decoding)
 {
-	bool		ok = decoding->resampler == NULL || resample(decoding, NULL);
+	bool		ok = decoding->resampler == NULL ||
+		resample(decoding, NULL, 0);
 
+	swr_free(&decoding->mixer);
 	swr_free(&decoding->resampler);
 	av_channel_layout_uninit(&decoding->layout);
 	return ok;
@@ -168,18 +210,57 @@ fill_matrix(double *matrix, int streams, int channels)
 }
 
 /*
- * Make a resampler for frames like this one.  Returns 0 or FFmpeg's error.
- * Mixing follows the places of the channels if they are known.
+ * Make what mixes the channels of frames like this one, at their own rate: to
+ * resample the few that come out is half the work of resampling all.  Mixing
+ * follows the places of the channels if they are known.  Returns 0 or FFmpeg's
+ * error.
+ */
+static int
+make_mixer(Decoding *decoding, const AVFrame *frame,
+		   AVChannelLayout *streams)
+{
+	AVChannelLayout layout = {0};
+	int			channels = frame->ch_layout.nb_channels;
+	int			count = streams->nb_channels;
+	bool		by_place = count == 1 &&
+		frame->ch_layout.order == AV_CHANNEL_ORDER_NATIVE;
+	int			result = 0;
+
+	if (by_place)
+		result = av_channel_layout_copy(&layout, &frame->ch_layout);
+	else
+		av_channel_layout_default(&layout, channels);
+	if (result >= 0)
+		result = swr_alloc_set_opts2(&decoding->mixer, streams,
+									 AV_SAMPLE_FMT_FLTP, frame->sample_rate,
+									 &layout, frame->format,
+									 frame->sample_rate, 0, NULL);
+
+	/* The sum of full channels is a full one, as if it were whole numbers. */
+	if (result >= 0)
+		result = av_opt_set_double(decoding->mixer, "rematrix_maxval", 1, 0);
+	if (result >= 0 && !by_place)
+	{
+		double		matrix[CHANNELS_MAX * MAX_CHANNELS];
+
+		fill_matrix(matrix, count, channels);
+		result = swr_set_matrix(decoding->mixer, matrix, channels);
+	}
+	if (result >= 0)
+		result = swr_init(decoding->mixer);
+	av_channel_layout_uninit(&layout);
+	return result;
+}
+
+/*
+ * Make mixer and resampler for frames like this one.  Returns 0 or FFmpeg's
+ * error.
  */
 static int
 make_resampler(Decoding *decoding, const AVFrame *frame)
 {
 	AVChannelLayout streams = {0};
-	AVChannelLayout layout = {0};
-	int			channels = frame->ch_layout.nb_channels;
-	int			count = decoding->channels->count;
-	bool		by_place = count == 1 &&
-		frame->ch_layout.order == AV_CHANNEL_ORDER_NATIVE;
+	int			format = frame->format;
 	int			result;
 
 	/* The layout as it came is what the next frame is compared with. */
@@ -189,26 +270,18 @@ make_resampler(Decoding *decoding, const AVFrame *frame)
 	decoding->rate = frame->sample_rate;
 	decoding->format = frame->format;
 
-	if (by_place)
-		result = av_channel_layout_copy(&layout, &frame->ch_layout);
-	else
-		av_channel_layout_default(&layout, channels);
-	av_channel_layout_default(&streams, count);
-	if (result >= 0)
-		result = swr_alloc_set_opts2(&decoding->resampler, &streams,
-									 AV_SAMPLE_FMT_S16P, MEDIA_RATE, &layout,
-									 frame->format, frame->sample_rate, 0,
-									 NULL);
-	if (result >= 0 && !by_place && count != channels)
+	av_channel_layout_default(&streams, decoding->channels->count);
+	if (frame->ch_layout.nb_channels != streams.nb_channels)
 	{
-		double		matrix[CHANNELS_MAX * MAX_CHANNELS];
-
-		fill_matrix(matrix, count, channels);
-		result = swr_set_matrix(decoding->resampler, matrix, channels);
+		result = make_mixer(decoding, frame, &streams);
+		format = AV_SAMPLE_FMT_FLTP;
 	}
 	if (result >= 0)
+		result = swr_alloc_set_opts2(&decoding->resampler, &streams,
+									 AV_SAMPLE_FMT_S16P, MEDIA_RATE, &streams,
+									 format, frame->sample_rate, 0, NULL);
+	if (result >= 0)
 		result = swr_init(decoding->resampler);
-	av_channel_layout_uninit(&layout);
 	return result;
 }
 
@@ -240,6 +313,7 @@ fit_resampler(Decoding *decoding, const AVFrame *frame, bool *usable)
 	result = make_resampler(decoding, frame);
 	if (result >= 0)
 		return true;
+	swr_free(&decoding->mixer);
 	swr_free(&decoding->resampler);
 	if (result == AVERROR(ENOMEM))
 		return media_no_memory(decoding->error);
@@ -323,7 +397,7 @@ receive_frames(Decoding *decoding, AVFrame *frame)
 		if (ok && usable)
 		{
 			decoding->decoded->frames++;
-			ok = resample(decoding, frame);
+			ok = convert(decoding, frame);
 		}
 		else if (ok)
 			decoding->decoded->errors++;
@@ -412,8 +486,10 @@ decode_recording(Source *source, Channels *channels, double max_seconds,
 						   error);
 	av_packet_free(&packet);
 	av_frame_free(&frame);
+	swr_free(&decoding.mixer);
 	swr_free(&decoding.resampler);
 	av_channel_layout_uninit(&decoding.layout);
+	av_freep(&decoding.mixed);
 	av_freep(&decoding.output);
 	return ok;
 }

@@ -61,6 +61,8 @@ ok(!exists $mixed->{chunks}[0]{channel}, 'a mix has no channel');
 my $copies = describe($dual, '--channels', 'split');
 is_deeply([ map { $_->{channel} } @{ $copies->{chunks} } ], [0],
 	'a channel that only repeats another one is not sent');
+cmp_ok(abs(describe($dual)->{loudness} - $copies->{loudness}), '<', 0.1,
+	'and a mix of both is as loud as one');
 $copies = describe($softer, '--channels', 'split');
 is_deeply([ map { $_->{channel} } @{ $copies->{chunks} } ], [1],
 	'of two that differ in level, the louder one is');
