@@ -91,7 +91,8 @@ all: $(PROGRAMS)
 # The version stands in the control file alone.
 VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/transcribe.control)
 
-PROGRAM_CFLAGS = -std=gnu11 -D_GNU_SOURCE -pthread -O2 -g -Wall -Wextra -Wmissing-prototypes \
+# At -O3 loops over samples are done several samples at a time.
+PROGRAM_CFLAGS = -std=gnu11 -D_GNU_SOURCE -pthread -O3 -g -Wall -Wextra -Wmissing-prototypes \
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
 	-DTRANSCRIBE_VERSION='"$(VERSION)"' -I$(srcdir)/src $(COPT)
 

@@ -182,7 +182,10 @@ loudness_measure(const int16_t *pcm, size_t samples, Loudness *result)
 	return true;
 }
 
-/* Multiply in place; rounding may reach the limits, so they are kept. */
+/*
+ * Multiply in place.  The limits are kept after rounding, which may reach
+ * them; it is whole numbers that compilers can compare several at a time.
+ */
 void
 loudness_apply(int16_t *pcm, size_t samples, double gain)
 {
@@ -191,9 +194,10 @@ loudness_apply(int16_t *pcm, size_t samples, double gain)
 	for (size_t i = 0; i < samples; i++)
 	{
 		float		value = pcm[i] * factor;
+		int32_t		rounded = (int32_t) (value + copysignf(0.5f, value));
 
-		value = value > INT16_MAX ? INT16_MAX : value;
-		value = value < INT16_MIN ? INT16_MIN : value;
-		pcm[i] = (int16_t) (value + (value < 0 ? -0.5f : 0.5f));
+		rounded = rounded > INT16_MAX ? INT16_MAX : rounded;
+		rounded = rounded < INT16_MIN ? INT16_MIN : rounded;
+		pcm[i] = (int16_t) rounded;
 	}
 }
