@@ -48,8 +48,8 @@ static const EncodeFormat formats[] = {
 /* Samples per frame where the encoder leaves the choice to us. */
 #define ANY_FRAME_SIZE	4096
 
-/* Memory of samples is given back when so much of it is used up. */
-#define GIVE_BACK_BYTES	((size_t) 1 << 20)
+/* So many samples are given back at once, when they are used up: a megabyte. */
+#define PIECE_SAMPLES	((size_t) 1 << 19)
 
 /* What is open while a chunk is encoded. */
 typedef struct Encoder
@@ -58,6 +58,7 @@ typedef struct Encoder
 	AVFormatContext *muxer;
 	AVFrame    *frame;
 	AVPacket   *packet;
+	size_t		frame_size;		/* samples in each frame but the last */
 } Encoder;
 
 /* The format of a name; NULL, with the error set, if there is none. */
@@ -140,6 +141,8 @@ encoder_open(Encoder *encoder, const EncodeFormat *format)
 	if (result < 0)
 		return result;
 
+	encoder->frame_size = encoder->codec->frame_size > 0 ?
+		(size_t) encoder->codec->frame_size : ANY_FRAME_SIZE;
 	stream = avformat_new_stream(encoder->muxer, NULL);
 	encoder->frame = av_frame_alloc();
 	encoder->packet = av_packet_alloc();
@@ -182,55 +185,79 @@ encode_frame(Encoder *encoder, const AVFrame *frame)
 }
 
 /*
- * Give the pages between two places back to the system, if there are enough
- * of them; returns up to where that was done.  They read as zeros then.
+ * Nobody needs a piece of the samples any more: give its pages back to the
+ * system, because the next chunk is collected meanwhile.  They read as zeros
+ * then.
  */
-static char *
-give_back(char *from, char *to)
+static void
+give_back(void *opaque, uint8_t *data)
 {
 	size_t		page = (size_t) sysconf(_SC_PAGESIZE);
-	char	   *first = from + (page - (uintptr_t) from % page) % page;
-	char	   *last = to - (uintptr_t) to % page;
+	uint8_t    *end = data + (uintptr_t) opaque;
+	uint8_t    *first = data + (page - (uintptr_t) data % page) % page;
+	uint8_t    *last = end - (uintptr_t) end % page;
 
-	if (last < first || (size_t) (last - first) < GIVE_BACK_BYTES)
-		return from;
-	madvise(first, (size_t) (last - first), MADV_DONTNEED);
-	return last;
+	if (first < last)
+		madvise(first, (size_t) (last - first), MADV_DONTNEED);
 }
 
 /*
- * Encode all samples and end the file.  Returns 0 or FFmpeg's error.  What
- * is encoded is given back, because the next chunk is collected meanwhile.
+ * Encode a piece of the samples, which begins at the given time.  Frames point
+ * into it.  Returns 0 or FFmpeg's error.
  */
 static int
-encode_samples(Encoder *encoder, int16_t *pcm, size_t samples)
+encode_piece(Encoder *encoder, AVBufferRef *piece, int64_t time)
 {
 	AVFrame    *frame = encoder->frame;
-	size_t		room = encoder->codec->frame_size;
-	char	   *given_back = (char *) pcm;
+	size_t		samples = piece->size / sizeof(int16_t);
+	size_t		room = encoder->frame_size;
 	int			result = 0;
 
-	if (room == 0)
-		room = ANY_FRAME_SIZE;
 	for (size_t at = 0; at < samples && result >= 0; at += room)
 	{
 		size_t		n = samples - at < room ? samples - at : room;
 
-		/* A new buffer each time: the encoder may still hold the last one. */
 		frame->format = encoder->codec->sample_fmt;
 		frame->sample_rate = MEDIA_RATE;
 		frame->nb_samples = (int) n;
-		frame->pts = (int64_t) at;
+		frame->pts = time + (int64_t) at;
+		frame->data[0] = piece->data + at * sizeof(int16_t);
+		frame->linesize[0] = (int) (n * sizeof(int16_t));
+		frame->buf[0] = av_buffer_ref(piece);
+		if (frame->buf[0] == NULL)
+			return AVERROR(ENOMEM);
 		result = av_channel_layout_copy(&frame->ch_layout,
 										&encoder->codec->ch_layout);
 		if (result >= 0)
-			result = av_frame_get_buffer(frame, 0);
-		if (result < 0)
-			break;
-		memcpy(frame->data[0], pcm + at, n * sizeof(*pcm));
-		result = encode_frame(encoder, frame);
+			result = encode_frame(encoder, frame);
 		av_frame_unref(frame);
-		given_back = give_back(given_back, (char *) (pcm + at + n));
+	}
+	return result;
+}
+
+/*
+ * Encode all samples and end the file, giving them back as they are used up.
+ * Returns 0 or FFmpeg's error.
+ */
+static int
+encode_samples(Encoder *encoder, int16_t *pcm, size_t samples)
+{
+	size_t		room = PIECE_SAMPLES / encoder->frame_size *
+		encoder->frame_size;
+	int			result = 0;
+
+	for (size_t at = 0; at < samples && result >= 0; at += room)
+	{
+		size_t		n = samples - at < room ? samples - at : room;
+		size_t		bytes = n * sizeof(*pcm);
+		AVBufferRef *piece = av_buffer_create((uint8_t *) (pcm + at), bytes,
+											  give_back, (void *) bytes,
+											  AV_BUFFER_FLAG_READONLY);
+
+		if (piece == NULL)
+			return AVERROR(ENOMEM);
+		result = encode_piece(encoder, piece, (int64_t) at);
+		av_buffer_unref(&piece);
 	}
 	if (result >= 0)
 		result = encode_frame(encoder, NULL);
