@@ -69,22 +69,29 @@ finish_free_chunk(Chunk *chunk)
 	free(chunk);
 }
 
-/* Bring the samples to one loudness, and encode them. */
+/* Find out how loud the samples are. */
 static bool
-encode_chunk(const EncodeFormat *format, Chunk *chunk, MediaError *error)
+measure_chunk(Chunk *chunk, MediaError *error)
 {
 	Loudness	loudness;
 
 	if (!loudness_measure(chunk->pcm, chunk->samples, &loudness))
 		return media_no_memory(error);
-	loudness_apply(chunk->pcm, chunk->samples, loudness.gain);
+	chunk->wire.loudness = loudness.loudness;
+	chunk->wire.gain = loudness.gain;
+	return true;
+}
+
+/* Bring the samples to one loudness, and encode them. */
+static bool
+encode_chunk(const EncodeFormat *format, Chunk *chunk, MediaError *error)
+{
+	loudness_apply(chunk->pcm, chunk->samples, chunk->wire.gain);
 	if (!encode_audio(format, chunk->pcm, chunk->samples, &chunk->audio,
 					  &chunk->wire.audio_len, error))
 		return false;
 	free(chunk->pcm);
 	chunk->pcm = NULL;
-	chunk->wire.loudness = loudness.loudness;
-	chunk->wire.gain = loudness.gain;
 	chunk->wire.filename = format->filename;
 	chunk->wire.content_type = format->content_type;
 	chunk->wire.size = chunk->wire.audio_len;
@@ -243,15 +250,21 @@ finish_here(Finish *finish, Chunk *chunk, MediaError *error)
 }
 
 /*
- * Take a chunk over, and see to it that it is delivered.  While the thread
- * still works on the one before, the caller waits: memory is that of two
- * chunks, of which one grows while the other is used up.  When all has been
- * decoded it encodes the chunk itself instead.
+ * Take a chunk over, and see to it that it is delivered.  It is measured by
+ * the caller: the thread has more to do, and uses memory up only when it
+ * encodes.  While the thread still works on the chunk before, the caller
+ * waits: memory is that of two chunks, of which one grows while the other is
+ * used up.  When all has been decoded it encodes the chunk itself instead.
  */
 bool
 finish_chunk(Finish *finish, Chunk *chunk, MediaError *error)
 {
 	chunk->wire.chunk_no = finish->chunks++;
+	if (!measure_chunk(chunk, error))
+	{
+		finish_free_chunk(chunk);
+		return false;
+	}
 	if (!helper.started ||
 		(finish->ending && atomic_load(&helper.state) == HELPER_TO_ENCODE))
 		return finish_here(finish, chunk, error);
