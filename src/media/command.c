@@ -21,6 +21,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "media/channels.h"
 #include "media/media.h"
 #include "media/open.h"
 #include "media/prepare.h"
@@ -54,7 +55,7 @@ static const char help[] =
 	"                       what is below N dBFS (such as -50) is silence (default: follow\n"
 	"                       the noise floor)\n"
 	"  --chunk N            write chunk number N to OUT; needed if there are several\n"
-	"  --json               describe the recording and its chunks as JSON\n"
+	"  --json               describe the recording, its chunks and silences as JSON\n"
 	"  --help               show this help\n"
 	"  --version            show the version\n"
 	"\n"
@@ -71,10 +72,20 @@ typedef struct Command
 	bool		written;		/* OUT has its chunk */
 	unsigned	layers;			/* of the sandbox */
 
+	uint32_t	streams;
+	bool		split;			/* each of them is a channel */
+	double		described[CHANNELS_MAX];	/* seconds of each, so far */
+
 	/* The description, collected until it is known to be whole. */
 	FILE	   *text;
 	char	   *text_data;
 	size_t		text_size;
+
+	/* And of that the silences, which come after the chunks. */
+	FILE	   *silences;
+	char	   *silences_data;
+	size_t		silences_size;
+	uint32_t	nsilences;
 } Command;
 
 /* Say why it ends, on standard error; returns the exit status. */
@@ -89,6 +100,10 @@ static void
 describe_source(void *arg, const WireSource *source)
 {
 	Command    *command = arg;
+
+	command->streams = source->streams;
+	command->split = command->open.split_channels &&
+		source->streams == source->channels;
 
 	/* Names of FFmpeg's, of letters, digits and commas: no need to quote. */
 	if (command->json)
@@ -111,8 +126,41 @@ ignore_progress(void *arg, double seconds)
 	(void) seconds;
 }
 
+/* Before this, and after what was described, is a silence that was left out. */
 static void
-describe_chunk(const Command *command, const WireChunk *chunk)
+describe_silence(Command *command, uint32_t stream, double end)
+{
+	double		start = command->described[stream];
+
+	/* Times are whole samples, but for the last digits. */
+	if (end - start < 0.5 / MEDIA_RATE)
+		return;
+	fprintf(command->silences, "%s\n  {", command->nsilences++ > 0 ? "," : "");
+	if (command->split)
+		fprintf(command->silences, "\"channel\": %u, ", stream);
+	fprintf(command->silences, "\"start\": %.4f, \"length\": %.4f}",
+			start, end - start);
+}
+
+/* The spans of a chunk, and the silences before them. */
+static void
+describe_spans(Command *command, const WireChunk *chunk)
+{
+	uint32_t	stream = chunk->channel == WIRE_MIXED ? 0 : chunk->channel;
+
+	for (uint32_t i = 0; i < chunk->nspans; i++)
+	{
+		WireSpan	span = wire_span(chunk->spans, i);
+
+		describe_silence(command, stream, span.start);
+		command->described[stream] = span.start + span.length;
+		fprintf(command->text, "%s{\"start\": %.4f, \"length\": %.4f}",
+				i > 0 ? ", " : "", span.start, span.length);
+	}
+}
+
+static void
+describe_chunk(Command *command, const WireChunk *chunk)
 {
 	char		channel[40] = "";
 
@@ -138,13 +186,7 @@ describe_chunk(const Command *command, const WireChunk *chunk)
 			chunk->chunk_no > 0 ? "," : "", chunk->chunk_no, channel, chunk->start,
 			chunk->end, chunk->seconds, chunk->loudness, chunk->gain,
 			(unsigned long long) chunk->size);
-	for (uint32_t i = 0; i < chunk->nspans; i++)
-	{
-		WireSpan	span = wire_span(chunk->spans, i);
-
-		fprintf(command->text, "%s{\"start\": %.4f, \"length\": %.4f}",
-				i > 0 ? ", " : "", span.start, span.length);
-	}
+	describe_spans(command, chunk);
 	fprintf(command->text, "]}");
 }
 
@@ -186,22 +228,37 @@ take_chunk(void *arg, const WireChunk *chunk, MediaError *error)
 	return write_chunk(command, chunk, error);
 }
 
+/* What follows the chunks in JSON. */
 static void
-describe_end(const Command *command, const WireEnd *end)
+describe_end_json(Command *command, const WireEnd *end)
+{
+	for (uint32_t i = 0; i < command->streams; i++)
+		describe_silence(command, i, end->duration);
+	fflush(command->silences);
+	fprintf(command->text, "%s],\n \"silences\": [%s%s],\n",
+			end->chunks > 0 ? "\n " : "", command->silences_data,
+			command->nsilences > 0 ? "\n " : "");
+
+	/* The detail is a sentence of ours, of numbers and strerror(). */
+	fprintf(command->text,
+			" \"duration\": %.4f, \"kept\": %.4f, \"trimmed\": %.4f, "
+			"\"loudness\": %.2f, \"missing\": %.4f,\n "
+			"\"damaged\": %s, \"detail\": \"%s\",\n \"sandbox\": "
+			"{\"limits\": %s, \"landlock\": %s, \"seccomp\": %s}}\n",
+			end->duration, end->kept,
+			command->streams * end->duration - end->kept,
+			end->loudness, end->missing > 0 ? end->missing : 0,
+			end->damaged ? "true" : "false", end->detail,
+			command->layers & SANDBOX_LIMITS ? "true" : "false",
+			command->layers & SANDBOX_LANDLOCK ? "true" : "false",
+			command->layers & SANDBOX_SECCOMP ? "true" : "false");
+}
+
+static void
+describe_end(Command *command, const WireEnd *end)
 {
 	if (command->json)
-		/* The detail is a sentence of ours, of numbers and strerror(). */
-		fprintf(command->text,
-				"%s],\n \"duration\": %.4f, \"kept\": %.4f, "
-				"\"loudness\": %.2f, \"missing\": %.4f,\n "
-				"\"damaged\": %s, \"detail\": \"%s\",\n \"sandbox\": "
-				"{\"limits\": %s, \"landlock\": %s, \"seccomp\": %s}}\n",
-				end->chunks > 0 ? "\n " : "", end->duration, end->kept,
-				end->loudness, end->missing > 0 ? end->missing : 0,
-				end->damaged ? "true" : "false", end->detail,
-				command->layers & SANDBOX_LIMITS ? "true" : "false",
-				command->layers & SANDBOX_LANDLOCK ? "true" : "false",
-				command->layers & SANDBOX_SECCOMP ? "true" : "false");
+		describe_end_json(command, end);
 	else
 		fprintf(command->text, "%u chunks, %.2f s of %.2f s kept%s%s\n",
 				end->chunks, end->kept, end->duration,
@@ -384,6 +441,26 @@ parse_options(Command *command, int argc, char **argv)
 	return -1;
 }
 
+/*
+ * Prepare the recording, and print its description if that succeeds.  Returns
+ * the exit status.
+ */
+static int
+run(Command *command, MediaError *error)
+{
+	bool		ok = prepare(command, error);
+	bool		whole = fclose(command->silences) == 0;
+
+	whole = fclose(command->text) == 0 && whole;
+	if (!whole)
+		return fail("out of memory");
+	if (!ok)
+		return fail(error->message);
+	if (fputs(command->text_data, stdout) == EOF || fflush(stdout) != 0)
+		return fail("could not write to standard output");
+	return 0;
+}
+
 /* Be a program like others.  Returns the exit status. */
 int
 command_main(int argc, char **argv)
@@ -400,27 +477,18 @@ command_main(int argc, char **argv)
 	};
 	MediaError *error;
 	int			result = parse_options(&command, argc, argv);
-	bool		ok;
 
 	if (result >= 0)
 		return result;
 	error = calloc(1, sizeof(*error));
 	command.text = open_memstream(&command.text_data, &command.text_size);
-	if (error == NULL || command.text == NULL)
-	{
-		free(error);
+	command.silences = open_memstream(&command.silences_data,
+									  &command.silences_size);
+	if (error == NULL || command.text == NULL || command.silences == NULL)
 		return fail("out of memory");
-	}
-	ok = prepare(&command, error);
-	if (fclose(command.text) != 0)
-		result = fail("out of memory");
-	else if (!ok)
-		result = fail(error->message);
-	else if (fputs(command.text_data, stdout) == EOF || fflush(stdout) != 0)
-		result = fail("could not write to standard output");
-	else
-		result = 0;
+	result = run(&command, error);
 	free(command.text_data);
+	free(command.silences_data);
 	free(error);
 	return result;
 }

@@ -7,6 +7,7 @@ use lib 'test/perl';
 use Cwd qw(abs_path);
 use TranscribeTest;
 use JSON::PP ();
+use List::Util ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -118,6 +119,15 @@ my ($all) = run_command([ 'transcribe_media', "$audio/silence-inside.wav", '--js
 $_ = JSON::PP::decode_json($_) foreach $loud, $usual, $all;
 is($all->{kept}, $all->{duration}, 'transcribe_media keeps all if told to');
 cmp_ok($loud->{kept}, '<', $usual->{kept} - 0.5, 'and takes the same options');
+is_deeply($all->{silences}, [], 'then there is no silence that it left out');
+is(sprintf('%.4f', List::Util::sum(map { $_->{length} } @{ $usual->{silences} })),
+	sprintf('%.4f', $usual->{trimmed}), 'else it says which');
+my @stretches = sort { $a->{start} <=> $b->{start} } @{ $usual->{silences} },
+  map { @{ $_->{spans} } } @{ $usual->{chunks} };
+my $end = 0;
+my @gaps = grep { my $gap = abs($_->{start} - $end); $end = $_->{start} + $_->{length}; $gap > 0.0002 } @stretches;
+is_deeply(\@gaps, [], 'silences and spans follow each other without a gap');
+cmp_ok(abs($end - $usual->{duration}), '<', 0.0002, 'to the end');
 
 # Silent all through.
 enqueue('silent', "$audio/silent.wav");

@@ -63,6 +63,8 @@ is_deeply([ map { $_->{channel} } @{ $copies->{chunks} } ], [0],
 	'a channel that only repeats another one is not sent');
 cmp_ok(abs(describe($dual)->{loudness} - $copies->{loudness}), '<', 0.1,
 	'and a mix of both is as loud as one');
+is_deeply([ map { $_->{length} } grep { $_->{channel} == 1 } @{ $copies->{silences} } ],
+	[ $copies->{duration} ], 'what is not sent is described as silence');
 $copies = describe($softer, '--channels', 'split');
 is_deeply([ map { $_->{channel} } @{ $copies->{chunks} } ], [1],
 	'of two that differ in level, the louder one is');
