@@ -34,6 +34,7 @@ OBJS = \
 	src/session/wake.o \
 	src/launcher/launcher.o \
 	src/worker/agent.o \
+	src/worker/attempts.o \
 	src/worker/claim.o \
 	src/worker/endpoint.o \
 	src/worker/failure.o \

@@ -208,11 +208,51 @@ COMMENT ON COLUMN transcribe_chunk_segments.compression_ratio IS 'compression ra
 COMMENT ON COLUMN transcribe_chunk_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
 COMMENT ON COLUMN transcribe_chunk_segments.words IS 'array of {"word", "start", "end"} in seconds of the recording, if asked for';
 
+CREATE TABLE transcribe_attempts (
+    job_id      bigint NOT NULL,
+    id          bigint GENERATED ALWAYS AS IDENTITY,
+    owner       text NOT NULL,
+    attempt     integer NOT NULL,
+    chunk_no    integer NOT NULL,
+    server      text NOT NULL,
+    model       text,
+    started_at  timestamptz NOT NULL,
+    elapsed_s   double precision NOT NULL,
+    audio_s     double precision NOT NULL,
+    sent_bytes  bigint NOT NULL,
+    http_status integer,
+    error_code  text,
+    error       text,
+    request_id  text,
+    usage       jsonb,
+    PRIMARY KEY (job_id, id)
+);
+COMMENT ON TABLE transcribe_attempts IS
+'one row for each request that was made for a job and has ended; written with the job''s next change';
+COMMENT ON COLUMN transcribe_attempts.job_id IS 'transcribe_jobs.id';
+COMMENT ON COLUMN transcribe_attempts.id IS 'number of the request, larger for a later one';
+COMMENT ON COLUMN transcribe_attempts.owner IS 'as in transcribe_jobs, for row security';
+COMMENT ON COLUMN transcribe_attempts.attempt IS 'number of the job''s attempt, from 1; several requests belong to one';
+COMMENT ON COLUMN transcribe_attempts.chunk_no IS 'transcribe_chunks.chunk_no, if the answer was saved';
+COMMENT ON COLUMN transcribe_attempts.server IS 'foreign server that was asked';
+COMMENT ON COLUMN transcribe_attempts.model IS 'model that was asked for';
+COMMENT ON COLUMN transcribe_attempts.started_at IS 'when the request started';
+COMMENT ON COLUMN transcribe_attempts.elapsed_s IS 'seconds that it took';
+COMMENT ON COLUMN transcribe_attempts.audio_s IS 'seconds of audio in it';
+COMMENT ON COLUMN transcribe_attempts.sent_bytes IS 'bytes that were sent of it';
+COMMENT ON COLUMN transcribe_attempts.http_status IS 'status of the answer; NULL if none came';
+COMMENT ON COLUMN transcribe_attempts.error_code IS 'what was wrong with it, as in transcribe_jobs; NULL if the answer was good';
+COMMENT ON COLUMN transcribe_attempts.error IS 'the same as a sentence';
+COMMENT ON COLUMN transcribe_attempts.request_id IS 'the server''s name for the request, if it gave one';
+COMMENT ON COLUMN transcribe_attempts.usage IS 'what the server says that it counts: tokens or seconds';
+
 -- Queue and transcripts are users' data: pg_dump takes them along.
 SELECT pg_catalog.pg_extension_config_dump('transcribe_jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('transcribe_jobs_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('transcribe_chunks', '');
 SELECT pg_catalog.pg_extension_config_dump('transcribe_chunk_segments', '');
+SELECT pg_catalog.pg_extension_config_dump('transcribe_attempts', '');
+SELECT pg_catalog.pg_extension_config_dump('transcribe_attempts_id_seq', '');
 
 CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_jobs
     FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
@@ -220,12 +260,15 @@ CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_chunks
     FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
 CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_chunk_segments
     FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
+CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_attempts
+    FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
 
 -- A role sees the rows of every role whose rights it has.  The list of names
 -- is computed once per query, and a name that is gone raises nothing.
 ALTER TABLE transcribe_jobs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transcribe_chunks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transcribe_chunk_segments ENABLE ROW LEVEL SECURITY;
+ALTER TABLE transcribe_attempts ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY transcribe_owner ON transcribe_jobs FOR SELECT
     USING (owner = ANY (ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles r
@@ -236,16 +279,22 @@ CREATE POLICY transcribe_owner ON transcribe_chunks FOR SELECT
 CREATE POLICY transcribe_owner ON transcribe_chunk_segments FOR SELECT
     USING (owner = ANY (ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r
                               WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
+CREATE POLICY transcribe_owner ON transcribe_attempts FOR SELECT
+    USING (owner = ANY (ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r
+                              WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
 COMMENT ON POLICY transcribe_owner ON transcribe_jobs IS
 'rows of the roles whose rights the reader has';
 COMMENT ON POLICY transcribe_owner ON transcribe_chunks IS
 'rows of the roles whose rights the reader has';
 COMMENT ON POLICY transcribe_owner ON transcribe_chunk_segments IS
 'rows of the roles whose rights the reader has';
+COMMENT ON POLICY transcribe_owner ON transcribe_attempts IS
+'rows of the roles whose rights the reader has';
 
-GRANT SELECT ON transcribe_jobs, transcribe_chunks, transcribe_chunk_segments TO PUBLIC;
--- pg_dump by a role that may read all rows needs the sequence as well.
-GRANT SELECT ON SEQUENCE transcribe_jobs_id_seq TO PUBLIC;
+GRANT SELECT ON transcribe_jobs, transcribe_chunks, transcribe_chunk_segments,
+    transcribe_attempts TO PUBLIC;
+-- pg_dump by a role that may read all rows needs the sequences as well.
+GRANT SELECT ON SEQUENCE transcribe_jobs_id_seq, transcribe_attempts_id_seq TO PUBLIC;
 
 -- ---------------------------------------------------------------------
 -- Enqueueing and steering.  In C, running with the rights of the caller
@@ -724,6 +773,32 @@ COMMENT ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
     double precision, double precision, double precision, double precision[],
     text, text, integer, jsonb, integer, double precision, text) IS
 'save the answer for a chunk: its segments, and the job''s progress; false if the claim was lost';
+
+CREATE FUNCTION transcribe_save_attempts(job_id bigint, attempts jsonb)
+RETURNS bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH saved AS (
+        INSERT INTO transcribe_attempts (job_id, owner, attempt, chunk_no, server,
+                                         model, started_at, elapsed_s, audio_s,
+                                         sent_bytes, http_status, error_code, error,
+                                         request_id, usage)
+        SELECT j.id, j.owner, a.attempt, a.chunk_no, a.server, a.model,
+               a.started_at, a.elapsed_s, a.audio_s, a.sent_bytes, a.http_status,
+               a.error_code, a.error, a.request_id, a.usage
+        FROM transcribe_jobs j,
+             jsonb_to_recordset(transcribe_save_attempts.attempts) AS a (
+                 attempt integer, chunk_no integer, server text, model text,
+                 started_at timestamptz, elapsed_s double precision,
+                 audio_s double precision, sent_bytes bigint, http_status integer,
+                 error_code text, error text, request_id text, usage jsonb)
+        WHERE j.id = transcribe_save_attempts.job_id
+        RETURNING transcribe_attempts.id)
+    SELECT count(*) FROM saved;
+END;
+REVOKE ALL ON FUNCTION transcribe_save_attempts(bigint, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_attempts(bigint, jsonb) IS
+'note requests that have ended, whatever came of the job meanwhile; returns how many';
 
 CREATE FUNCTION transcribe_complete(
     incarnation bigint, job_id bigint, chunks integer, language text,

@@ -103,6 +103,15 @@ SELECT transcribe_lost(7, ARRAY[:job]::bigint[]) = :job AS lost;
 SELECT transcribe_save_chunk(7, :job, 0, 'plan B', 0, 10, 10, '{0,10}', 'm', 'en', 50, '[]') AS discarded;
 SELECT transcribe_complete(7, :job, 0, 'en', 10) AS discarded;
 
+-- requests are noted, whatever becomes of the job
+SELECT transcribe_save_attempts(:job, '[{"attempt": 1, "chunk_no": 0, "server": "whisper", "started_at": "2026-01-01 00:00:00+00",
+    "elapsed_s": 1.5, "audio_s": 30, "sent_bytes": 1000, "http_status": 200, "request_id": "req-1", "usage": {"seconds": 30}},
+    {"attempt": 1, "chunk_no": 1, "server": "whisper", "model": "m", "started_at": "2026-01-01 00:00:00+00",
+    "elapsed_s": 0.5, "audio_s": 30, "sent_bytes": 0, "error_code": "could_not_connect", "error": "nobody there"}]');
+SELECT transcribe_save_attempts(0, '[{"attempt": 1, "chunk_no": 0, "server": "whisper"}]') AS no_such_job;
+SELECT attempt, chunk_no, owner = current_user AS own, server, model, elapsed_s, audio_s, sent_bytes, http_status,
+       error_code, error, request_id, usage FROM transcribe_attempts WHERE job_id = :job ORDER BY id;
+
 -- what waits stands in groups, which are claimed by time, then by number
 SELECT transcribe_enqueue('o1', :'path', priority => 1), transcribe_enqueue('o2', :'path', priority => 2),
        transcribe_enqueue('o3', :'path', priority => 2, run_at => now() - interval '1 day'),
@@ -124,4 +133,4 @@ SELECT transcribe_adopt();
 SELECT priority FROM transcribe_waiting();
 SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 1, 10);
 
-TRUNCATE transcribe_jobs, transcribe_chunks, transcribe_chunk_segments;
+TRUNCATE transcribe_jobs, transcribe_chunks, transcribe_chunk_segments, transcribe_attempts;

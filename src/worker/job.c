@@ -20,6 +20,7 @@
 
 #include "transcribe.h"
 #include "worker/agent.h"
+#include "worker/attempts.h"
 #include "worker/failure.h"
 #include "worker/fit.h"
 #include "worker/limits.h"
@@ -677,6 +678,17 @@ find_chunk(Job *job, uint32 chunk_no, uint32 request_no)
 	return NULL;
 }
 
+/* What the server said when it refused, but for the key. */
+static char *
+refusal_of(Job *job, WireResponse *response)
+{
+	char	   *refusal = response_refusal(response->body, response->body_len,
+										   response->status);
+
+	hide_key(refusal, job->api_key);
+	return refusal;
+}
+
 /*
  * The server refuses the key, or the account is used up: no job with this key
  * is to ask again.  A refusal that names no key is, most of the time, a
@@ -685,8 +697,7 @@ find_chunk(Job *job, uint32 chunk_no, uint32 request_no)
 static void
 stop_server(Job *job, WireResponse *response)
 {
-	char	   *refusal = response_refusal(response->body, response->body_len,
-										   response->status);
+	char	   *refusal = refusal_of(job, response);
 	const char *code = response->status == 429 ? "quota_exhausted" :
 		job->api_key == NULL ? "key_missing" : "unauthorized";
 	char	   *reason = job->api_key != NULL ? refusal :
@@ -702,8 +713,7 @@ static void
 fail_refused(Job *job, WireResponse *response)
 {
 	FailureVerdict verdict = failure_of_status(response->status);
-	char	   *refusal = response_refusal(response->body, response->body_len,
-										   response->status);
+	char	   *refusal = refusal_of(job, response);
 
 	if (response->status >= 500)
 		limits_failed(&job->server, worker_clock(), verdict.code, refusal);
@@ -764,8 +774,7 @@ cut_smaller(Job *job, JobChunk *chunk, WireResponse *response,
 	if (!fit_refused(job->server.serverid, request_model(job), limit,
 					 chunk->seconds, chunk->size))
 		job_fail(job, "too_large_for_server", false, true, -1, "%s",
-				 response_refusal(response->body, response->body_len,
-								  response->status));
+				 refusal_of(job, response));
 	else
 	{
 		job->cuts_again = true;
@@ -784,6 +793,52 @@ look_for_times(Job *job, JobChunk *chunk)
 		(strcmp(chunk->asked_format, "verbose_json") == 0 ||
 		 strcmp(chunk->asked_format, "diarized_json") == 0))
 		request_learn_text(job, false);
+}
+
+/* Remember a request that has ended; the texts are kept as they are. */
+static void
+note_request(Job *job, JobChunk *chunk, AttemptRequest *request)
+{
+	AttemptRequest *noted = palloc(sizeof(AttemptRequest));
+
+	*noted = *request;
+	noted->attempt = job->attempts + 1;
+	noted->chunk_no = job_saved_number(job, chunk->chunk_no);
+	noted->server = job->server.name;
+	noted->model = request_model(job);
+	noted->started = chunk->started;
+	noted->audio = chunk->seconds;
+	noted->request_id = pstrdup(noted->request_id);
+	job->ended_requests = lappend(job->ended_requests, noted);
+}
+
+/*
+ * Remember one that was answered.  What was wrong with the answer is what the
+ * attempt failed by; or the status says it, where the job goes on.
+ */
+static void
+note_response(Job *job, JobChunk *chunk, WireResponse *response)
+{
+	AttemptRequest request = {
+		.elapsed = response->seconds, .sent = response->sent,
+		.status = response->status, .request_id = response->request_id
+	};
+
+	if (chunk->state == CHUNK_ANSWERED)
+		request.usage = chunk->response.usage;
+	else if (job->state == JOB_ENDING)
+	{
+		request.code = job->failure->code;
+		request.error = job->failure->error;
+	}
+	else
+	{
+		request.code = response->status == 401 || response->status == 403 ?
+			"unauthorized" : response->status == 429 || response->status == 503 ?
+			"rate_limited" : failure_of_status(response->status).code;
+		request.error = refusal_of(job, response);
+	}
+	note_request(job, chunk, &request);
 }
 
 /* The server has answered. */
@@ -846,6 +901,7 @@ handle_response(Job *job, WireFrame *frame)
 			job_note(job, "saving what the server answered");
 		}
 	}
+	note_response(job, chunk, &response);
 	MemoryContextSwitchTo(oldcontext);
 }
 
@@ -854,6 +910,8 @@ static void
 handle_request_failed(Job *job, WireFrame *frame)
 {
 	WireRequestFailed failed;
+	AttemptRequest request = {0};
+	MemoryContext oldcontext;
 	JobChunk   *chunk;
 
 	if (!wire_get_request_failed(frame, &failed))
@@ -866,6 +924,15 @@ handle_request_failed(Job *job, WireFrame *frame)
 		limits_failed(&job->server, worker_clock(), failed.code, failed.message);
 	job_fail(job, failed.code, failed.retry, true, -1, "%s", failed.message);
 	blame_server(job);
+
+	oldcontext = MemoryContextSwitchTo(job->context);
+	request.elapsed = failed.seconds;
+	request.sent = failed.sent;
+	request.request_id = "";
+	request.code = job->failure->code;
+	request.error = job->failure->error;
+	note_request(job, chunk, &request);
+	MemoryContextSwitchTo(oldcontext);
 }
 
 /* How far reading or sending has come. */
@@ -983,6 +1050,7 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	chunk->deadline = now + request_timeout(&job->server, chunk->seconds) +
 		REQUEST_OVERTIME_MS;
 	chunk->state = CHUNK_SENT;
+	chunk->started = GetCurrentTimestamp();
 	job->requests++;
 	chunk->asked_format = request_format(job);
 	request_put(agent_output(), job, chunk, chunk->request_no);
@@ -1059,6 +1127,7 @@ job_wants_write(Job *job, int64 now)
 	if (job->state == JOB_ENDED || now < job->write_after)
 		return false;
 	if (job->state == JOB_ENDING || job->starts_over || all_answered(job) ||
+		job->ended_requests != NIL ||
 		(job->state == JOB_TRANSCRIBING && !job->noted_transcribing))
 		return true;
 	foreach(lc, job->chunks)
@@ -1096,6 +1165,8 @@ job_write(Job *job)
 
 	job->write_lost = false;
 	job->write_status = NULL;
+	if (job->ended_requests != NIL)
+		queue_save_attempts(job);
 	if (job->starts_over)
 		job->write_lost = !queue_start_over(incarnation, job);
 	if (job->write_lost)
@@ -1154,6 +1225,7 @@ job_written(Job *job)
 	ListCell   *lc;
 
 	job->write_errors = 0;
+	job->ended_requests = NIL;
 	if (job->write_lost)
 	{
 		/* Cancelled, or deleted: nobody waits for this. */

@@ -58,6 +58,7 @@ typedef struct JobChunk
 	WireSpan   *spans;
 	int			nspans;
 	uint32		request_no;		/* of the request that is under way */
+	TimestampTz started;		/* when that was sent */
 	const char *asked_format;	/* that it asks for */
 	int64		deadline;		/* of the request, on the worker's clock */
 	Response	response;		/* once answered */
@@ -150,6 +151,7 @@ typedef struct Job
 	List	   *chunks;			/* of JobChunk, in order */
 	int			requests;		/* that are under way */
 	uint32		last_request;	/* number of the newest; 0: none was made */
+	List	   *ended_requests; /* of AttemptRequest: not yet written */
 	JobFailure *failure;		/* NULL in JOB_ENDING: it completes */
 
 	/* writing to the row */

@@ -33,6 +33,7 @@
 #include "shared/extension.h"
 #include "shared/statement.h"
 #include "transcribe.h"
+#include "worker/attempts.h"
 #include "worker/worker.h"
 
 /* Schema of the extension, as the last queue_find_extension() found it. */
@@ -478,6 +479,29 @@ queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 	values[14] = text_datum(job->server.name);
 	execute(&statement, values, nulls);
 	return result_bool();
+}
+
+/* Note the job's requests that have ended; whether the claim is lost or not. */
+void
+queue_save_attempts(Job *job)
+{
+	static Statement statement = {
+		"SELECT %1$s.transcribe_save_attempts($1, $2)",
+		2, {INT8OID, JSONBOID}
+	};
+	StringInfoData json;
+	Datum		values[2];
+	ListCell   *lc;
+
+	initStringInfo(&json);
+	appendStringInfoChar(&json, '[');
+	foreach(lc, job->ended_requests)
+		attempts_append(&json, lfirst(lc));
+	appendStringInfoChar(&json, ']');
+	values[0] = Int64GetDatum(job->id);
+	values[1] = DirectFunctionCall1(jsonb_in,
+									CStringGetDatum(encoding_from_utf8(json.data)));
+	execute(&statement, values, NULL);
 }
 
 /* The server that this attempt has sent something to, or NULL. */

@@ -34,6 +34,7 @@ extern bool queue_start_over(int64 incarnation, Job *job);
 extern bool queue_transcribing(int64 incarnation, Job *job);
 extern bool queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 							 const char *segments);
+extern void queue_save_attempts(Job *job);
 extern bool queue_complete(int64 incarnation, Job *job, int chunks);
 extern char *queue_fail(int64 incarnation, Job *job);
 extern void queue_notify(int64 job_id, const char *status);

@@ -72,6 +72,15 @@ is($call->{call}, 'audio/translations', 'a translation is asked for at its own p
 ok(!exists $call->{fields}{language}, 'without a language');
 is($call->{fields}{model}[0], 'other', 'with the job\'s model');
 
+# Each request is noted.
+$id = run_scenario('status=500,times=1,header=x-request-id:req-7');
+is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', attempt, chunk_no, server = 'server$serial', model, http_status, error_code), ', ' ORDER BY id)
+	FROM transcribe_attempts WHERE job_id = $id"), '1 0 t whisper-1 500 server_error, 2 0 t whisper-1 200',
+	'transcribe_attempts has the requests of a job');
+is($node->safe_psql('postgres', "SELECT request_id, error, audio_s > 1, sent_bytes > 10000, elapsed_s > 0, started_at BETWEEN now() - '1 min' AND now()
+	FROM transcribe_attempts WHERE job_id = $id ORDER BY id LIMIT 1"),
+	'req-7|server answered with status 500: scripted status 500|t|t|t|t', 'with what was sent and said');
+
 # Other formats of audio.
 foreach my $format ([ 'flac', 'audio.flac', 'audio/flac' ], [ 'wav', 'audio.wav', 'audio/wav' ], [ 'opus', 'audio.ogg', 'audio/ogg' ])
 {
@@ -163,6 +172,8 @@ foreach my $scenario ('status=500', 'status=502', 'status=503', 'status=408', 's
 # 429 is nobody's fault.
 $id = run_scenario('status=429,times=5');
 is(job($id, 'status, attempts'), 'completed|1', '429 is not charged');
+is($node->safe_psql('postgres', "SELECT count(*) FILTER (WHERE error_code = 'rate_limited' AND attempt = 1), count(*) FILTER (WHERE error_code IS NULL)
+	FROM transcribe_attempts WHERE job_id = $id"), '5|1', 'each is noted as a request of one attempt');
 my $begin = time;
 $id = run_scenario('status=429,retry-after=1,times=1');
 cmp_ok(time - $begin, '>', 1, 'Retry-After is waited for');
@@ -224,6 +235,8 @@ create_server($node, 'nowhere', 'http://no-such-host.invalid/v1', retry_interval
 $id = $node->safe_psql('postgres', "SELECT transcribe_enqueue('nowhere', '$wav', server => 'nowhere')");
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'failed');
 is(job($id, 'error_code'), 'could_not_resolve', 'a host that does not exist says so');
+is($node->safe_psql('postgres', "SELECT http_status IS NULL, error_code, sent_bytes FROM transcribe_attempts WHERE job_id = $id"),
+	't|could_not_resolve|0', 'a request that got no answer is noted, too');
 
 # A key does not leave this machine in clear text: nothing is sent at all.
 create_server($node, 'elsewhere', 'http://192.0.2.1:9/v1', retry_interval => '10ms');
