@@ -57,8 +57,20 @@ key_file_is_private(const struct stat *st)
 }
 
 /*
- * Before a request: read the job's key, if it stands in a file; false if the
- * job failed by that.
+ * A file does not hold the key that it should: that stops the server, for all
+ * that need this key.  Returns false.
+ */
+static bool
+refuse_key_file(Job *job, const char *reason)
+{
+	limits_stop(&job->server, job->key, worker_clock(), "key_missing", reason);
+	(void) job_give_way(job);
+	return false;
+}
+
+/*
+ * Before a request: read the job's key, if it stands in a file; false if that
+ * failed, and the server is stopped for it.
  */
 bool
 endpoint_read_key(Job *job)
@@ -73,18 +85,13 @@ endpoint_read_key(Job *job)
 		return true;
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
-	{
-		job_fail(job, "key_missing", false, true, -1,
-				 "could not open api_key_file \"%s\": %m", path);
-		return false;
-	}
+		return refuse_key_file(job, psprintf("could not open api_key_file \"%s\": %m",
+											 path));
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || !key_file_is_private(&st))
 	{
 		close(fd);
-		job_fail(job, "key_missing", false, true, -1,
-				 "api_key_file \"%s\" must be a regular file with permissions 0600 or less if it is the server user's, or 0640 or less if it is root's",
-				 path);
-		return false;
+		return refuse_key_file(job, psprintf("api_key_file \"%s\" must be a regular file with permissions 0600 or less if it is the server user's, or 0640 or less if it is root's",
+											 path));
 	}
 	if (job->api_key == NULL)
 		job->api_key = MemoryContextAlloc(job->context, MAX_KEY_FILE + 2);
@@ -102,12 +109,8 @@ endpoint_read_key(Job *job)
 			len = -1;
 	}
 	if (len <= 0)
-	{
-		job_fail(job, "key_missing", false, true, -1,
-				 "api_key_file \"%s\" does not hold a key in one line of printable ASCII",
-				 path);
-		return false;
-	}
+		return refuse_key_file(job, psprintf("api_key_file \"%s\" does not hold a key in one line of printable ASCII",
+											 path));
 	return true;
 }
 

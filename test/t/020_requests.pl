@@ -77,7 +77,7 @@ $id = run_scenario('status=500,times=1,header=x-request-id:req-7');
 is($node->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', attempt, chunk_no, server = 'server$serial', model, http_status, error_code), ', ' ORDER BY id)
 	FROM transcribe_attempts WHERE job_id = $id"), '1 0 t whisper-1 500 server_error, 2 0 t whisper-1 200',
 	'transcribe_attempts has the requests of a job');
-is($node->safe_psql('postgres', "SELECT request_id, error, audio_s > 1, sent_bytes > 10000, elapsed_s > 0, started_at BETWEEN now() - '1 min' AND now()
+is($node->safe_psql('postgres', "SELECT request_id, error, audio_s > 1, sent_bytes > 10000, elapsed_s > 0, started_at BETWEEN now() - interval '1 min' AND now()
 	FROM transcribe_attempts WHERE job_id = $id ORDER BY id LIMIT 1"),
 	'req-7|server answered with status 500: scripted status 500|t|t|t|t', 'with what was sent and said');
 
@@ -267,11 +267,13 @@ my $key_file = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/key';
 append_to_file($key_file, "sk-right\n");
 chmod 0644, $key_file;
 $node->safe_psql('postgres', "ALTER USER MAPPING FOR CURRENT_USER SERVER keyed OPTIONS (DROP api_key, ADD api_key_file '$key_file')");
-is(keyed(), 'failed|key_missing', 'a file that others may read holds no key');
+is(keyed(), 'queued|key_missing', 'a file that others may read holds no key');
 chmod 0600, $key_file;
-is(keyed(), 'completed|', 'one that only the server\'s user may read does');
+$node->safe_psql('postgres', "SELECT transcribe_resume_server('keyed')");
+wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'completed', 'one that only the server\'s user may read does');
 unlink $key_file;
-is(keyed(), 'failed|key_missing', 'one that is gone does not');
+is(keyed(), 'queued|key_missing', 'one that is gone does not');
+$node->safe_psql('postgres', "SELECT transcribe_cancel($id)");
 is(scalar(grep { /sk-(right|wrong)/ && !/statement: / } split /\n/, slurp_file($node->logfile)), 0,
 	'no key is in the log, but for the statements that set it');
 

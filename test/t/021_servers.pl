@@ -159,26 +159,26 @@ is(scalar($faulty->log('ok,tag=metered')), 2, 'and two were sent');
 # A server that is full holds up its own jobs only, however many they are: they
 # do not even take places in the worker.
 create_server($node, 'narrow', $faulty->url('gate=narrow'), max_requests => 1);
-enqueue(100, 'narrow', priority => 10);
+enqueue(40, 'narrow', priority => 10);
 $faulty->wait_for_calls(1, 'gate=narrow');
 enqueue(1, 'good', name => 'passing');
 wait_for_jobs(1, 'passing', "status = 'completed'", 'a full server is not in the way of another');
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM transcribe_jobs WHERE session_id LIKE 'narrow %' AND status <> 'queued'"),
 	'<=', 3, 'few of its jobs are taken from the queue');
 $faulty->release('narrow');
-wait_for_jobs(100, 'narrow', "status = 'completed'", 'and all are in the end');
+wait_for_jobs(40, 'narrow', "status = 'completed'", 'and all are in the end');
 
 # Who has enqueued many does not keep another waiting.
 create_server($node, 'shared', $faulty->url('gate=shared,tag=shared'), max_requests => 1);
 $node->safe_psql('postgres', 'GRANT USAGE ON FOREIGN SERVER shared TO alice, bob');
-enqueue(200, 'shared', role => 'alice', name => 'many');
+enqueue(60, 'shared', role => 'alice', name => 'many');
 $faulty->wait_for_calls(1, 'gate=shared,tag=shared');
 enqueue(3, 'shared', role => 'bob', name => 'few');
 $faulty->release('shared');
 wait_for_jobs(3, 'few', "status = 'completed'");
 cmp_ok($node->safe_psql('postgres', "SELECT count(*) FROM transcribe_jobs m, (SELECT max(started_at) AS last FROM transcribe_jobs WHERE session_id LIKE 'few %') f
 	WHERE m.session_id LIKE 'many %' AND m.started_at < f.last"), '<', 20, 'owners take turns');
-wait_for_jobs(200, 'many', "status = 'completed'");
+wait_for_jobs(60, 'many', "status = 'completed'");
 
 # A list: the first that has room, else the next.
 create_server($node, 'gpu', $faulty->url('gate=gpu'), max_requests => 2);

@@ -112,7 +112,9 @@ sub ended
 {
 	my ($id, $columns) = @_;
 
-	wait_for($node, "SELECT status IN ('completed', 'failed') FROM transcribe_jobs WHERE id = $id");
+	# Or has stopped its server, and waits.
+	wait_for($node, "SELECT status IN ('completed', 'failed') OR (status = 'queued' AND attempts = 0 AND error_code IS NOT NULL)
+		FROM transcribe_jobs WHERE id = $id");
 	return query("SELECT $columns FROM transcribe_jobs WHERE id = $id");
 }
 
@@ -228,12 +230,23 @@ $id = enqueue('bob', $spoilt, $long);
 $faulty->wait_for_calls(1, 'gate=spoilt,seconds=10');
 chmod 0644, "$dir/key";
 $faulty->release('spoilt');
-is(ended($id, 'status, error_code'), 'failed|key_missing', 'a key that cannot be used any more fails the job');
+wait_for($node, "SELECT status || ' ' || error_code FROM transcribe_jobs WHERE id = $id", 'queued key_missing',
+	'a key that cannot be used any more sends the job back to the queue');
+is(query("SELECT role || ' ' || state FROM transcribe_servers WHERE server = '$spoilt'"), 'bob stopped',
+	'and stops the server');
 is(scalar($faulty->log('gate=spoilt,seconds=10')), 1, 'and no request goes out without');
 
 # What may be such a file.
 my $check = keyed_server($faulty->url('ok,tag=files'));
-sub with_file { return ended(enqueue('bob', $check), "coalesce(error_code, status)") }
+sub with_file
+{
+	query("SELECT transcribe_resume_server('$check')");
+	my $id = enqueue('bob', $check);
+	wait_for($node, "SELECT status = 'completed' OR (status = 'queued' AND error_code IS NOT NULL) FROM transcribe_jobs WHERE id = $id");
+	my $outcome = query("SELECT coalesce(error_code, status) FROM transcribe_jobs WHERE id = $id");
+	query("SELECT transcribe_cancel($id)");
+	return $outcome;
+}
 foreach my $mode (0644, 0640, 0604, 0660)
 {
 	write_key('key', $next, $mode);
