@@ -43,7 +43,7 @@ trimmed(const char *text)
 		text += word;
 		if (text[gap] != '\0')
 		{
-			if (strcspn(text, "\r\n") < gap)
+			if (memchr(text, '\n', gap) != NULL || memchr(text, '\r', gap) != NULL)
 				appendStringInfoChar(&line, ' ');
 			else
 				appendBinaryStringInfo(&line, text, gap);
