@@ -73,7 +73,7 @@ my %before = map { $_ => peak_of($_) } ('worker', 'transcribe_agen');
 
 # What a server does, what becomes of the job, and how many requests it takes
 # where there may be two; with options of the server.
-my $soon = { request_timeout => '1s' };
+my $soon = { request_timeout => '1s', timeout_factor => 0 };
 my $upload = { path => $long, audio_format => 'wav', trim_silence => 'off' };
 my @cases = (
 	# Headers without an end.
@@ -125,7 +125,7 @@ my @cases = (
 	[ 'status=418', 'refused', 1 ],
 	[ 'status=529', 'server_error', 2 ],
 	# An answer before all has been sent.
-	[ 'early,status=413', 'too_large_for_server', 1, $upload ],
+	[ 'early,status=415', 'refused_audio', 1, $upload ],
 	[ 'early,status=500', 'server_error', 2, $upload ],
 	[ 'early,seconds=3', undef, 2, $upload ],
 	# JSON that is odd.
