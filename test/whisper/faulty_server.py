@@ -84,6 +84,7 @@ with a typing error does not pass; nothing is kept but the log.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import socket
@@ -349,9 +350,15 @@ async def send(request, content_type, body, length=None, drip=None):
     return response
 
 
+@functools.cache
+def make_bomb():
+    """100 kB that unpack to 100 MB."""
+    return zlib.compress(b" " * 100_000_000, 9, 31)
+
+
 async def send_bomb(request, words):
-    """Send a body of 100 kB that says that it unpacks to 100 MB."""
-    bomb = zlib.compress(b" " * 100_000_000, 9, 31)
+    """Send a body that says that it is encoded."""
+    bomb = make_bomb()
     head = OK + b"Content-Length: %d\r\n" % len(bomb)
     if "encoding" in words:
         head += b"Content-Encoding: " + words["encoding"].encode()
