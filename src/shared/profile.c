@@ -71,7 +71,9 @@ static const ProfileDefault defaults[] = {
 	 * every recording for English unless told otherwise, works on one request
 	 * while the others wait for a mutex, and breaks segments after 60
 	 * characters, in the middle of words, unless it is given another length.
-	 * WAV is what it reads in every version and however it was built.
+	 * It looks at each recording once more to tell how likely each language
+	 * is, unless it need not.  WAV is what it reads in every version and
+	 * however it was built.
 	 */
 	{"whisper.cpp", NULL, "url", "http://localhost:8080"},
 	{"whisper.cpp", NULL, "path", "/inference"},
@@ -79,7 +81,8 @@ static const ProfileDefault defaults[] = {
 	{"whisper.cpp", NULL, "audio_format", "wav"},
 	{"whisper.cpp", NULL, "language", "auto"},
 	{"whisper.cpp", NULL, "max_requests", "1"},
-	{"whisper.cpp", NULL, "extra_fields", "{\"max_len\": 100000, \"split_on_word\": true}"},
+	{"whisper.cpp", NULL, "extra_fields",
+	"{\"max_len\": 100000, \"split_on_word\": true, \"no_language_probabilities\": true}"},
 
 	/*
 	 * vLLM.  It cuts what is longer than 30 s, and then places segments at

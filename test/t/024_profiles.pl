@@ -94,7 +94,7 @@ my %sends = (
 		fields => 'response_format=verbose_json timestamp_granularities[]=segment without_timestamps=false' },
 	'whisper.cpp' => {
 		path => 'inference', query => '', type => 'audio/wav',
-		fields => 'language=auto max_len=100000 response_format=verbose_json split_on_word=true timestamp_granularities[]=segment' });
+		fields => 'language=auto max_len=100000 no_language_probabilities=true response_format=verbose_json split_on_word=true timestamp_granularities[]=segment' });
 foreach my $profile (sort keys %sends)
 {
 	my $id = run_job(profile => $profile, model => 'my whisper');
@@ -110,7 +110,7 @@ foreach my $profile (sort keys %sends)
 # Translations: at a path of their own, without a language, or by a field.
 foreach my $profile ([ 'openai', 'audio/translations', 'response_format=verbose_json' ],
 	[ 'localai', 'audio/transcriptions', 'language=de response_format=verbose_json translate=true' ],
-	[ 'whisper.cpp', 'inference', 'language=de max_len=100000 response_format=verbose_json split_on_word=true translate=true' ])
+	[ 'whisper.cpp', 'inference', 'language=de max_len=100000 no_language_probabilities=true response_format=verbose_json split_on_word=true translate=true' ])
 {
 	my ($name, $path, $fields) = @$profile;
 	my ($call) = calls(run_job(profile => $name,
@@ -172,7 +172,7 @@ $node->safe_psql('postgres', "SELECT transcribe_cancel(id) FROM transcribe_jobs 
 is(fields($call), 'hotwords=Jane "Bennet" response_format=verbose_json tags[]=a tags[]=1 tags[]=false temperature2=0.50 timestamp_granularities[]=segment without_timestamps=true',
 	'further fields are sent as they are written');
 ($call) = calls(run_job(profile => 'whisper.cpp',
-		extra_fields => '{"max_len": null, "split_on_word": [], "timestamp_granularities[]": null, "a": "1", "a": "2"}'));
+		extra_fields => '{"max_len": null, "split_on_word": [], "no_language_probabilities": null, "timestamp_granularities[]": null, "a": "1", "a": "2"}'));
 is(fields($call), 'a=2 language=auto response_format=verbose_json', 'null keeps a field back');
 
 # A prompt that the server would refuse.
