@@ -29,6 +29,7 @@ failure_of_status(int status)
 	switch (status)
 	{
 		case 404:
+		case 405:
 			return (FailureVerdict) {"not_found_at_server", false, true, true};
 		case 408:
 			return (FailureVerdict) {"timeout", true, true, true};

@@ -32,6 +32,8 @@ test_statuses(void)
 
 	ok(judged(404, "not_found_at_server", false, true),
 	   "a wrong address is not tried again");
+	ok(judged(405, "not_found_at_server", false, true),
+	   "nor is one that takes no POST");
 	ok(judged(413, "too_large_for_server", false, false) &&
 	   judged(415, "refused_audio", false, false),
 	   "refused audio is not tried again");
