@@ -9,7 +9,9 @@
 #   make format               PostgreSQL's style for lines that were changed
 
 EXTENSION = transcribe
-DATA = transcribe--1.0.sql
+# What transcribe_check_server sends: "he might even have been made amiable
+# himself", of a LibriVox reading of Sense and Sensibility, in the public domain.
+DATA = transcribe--1.0.sql transcribe_check.ogg
 MODULE_big = transcribe
 
 OBJS = \
@@ -22,11 +24,13 @@ OBJS = \
 	src/shared/server.o \
 	src/shared/state.o \
 	src/shared/statement.o \
+	src/session/check.o \
 	src/session/control.o \
 	src/session/enqueue.o \
 	src/session/identity.o \
 	src/session/options.o \
 	src/session/path.o \
+	src/session/probe.o \
 	src/session/progress.o \
 	src/session/servers.o \
 	src/session/tables.o \
@@ -65,7 +69,7 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers enqueue results rights
+REGRESS = extension servers check enqueue results rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked enqueue_same_recording \
 	save_of_lost_claim

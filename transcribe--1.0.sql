@@ -546,6 +546,15 @@ COMMENT ON COLUMN transcribe_servers.since IS 'since when';
 COMMENT ON COLUMN transcribe_servers.retry_at IS 'when it is asked again, if there is a job for it';
 GRANT SELECT ON transcribe_servers TO PUBLIC;
 
+CREATE FUNCTION transcribe_check_server(
+    INOUT server text DEFAULT NULL, OUT step text, OUT ok boolean,
+    OUT detail text, OUT hint text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_check_server(text) IS
+'send a spoken sentence to a server, and tell what was found on the way, step by step, with advice for the step that fails; waits for the answer';
+
 -- ---------------------------------------------------------------------
 -- The worker's side of the queue
 --

@@ -175,6 +175,25 @@ was_requested(const Transfer *transfer)
 	return size > 0;
 }
 
+/* How far the transfer got, for the worker; the address is libcurl's. */
+static WireReach
+reach(const Transfer *transfer)
+{
+	WireReach	reach = {
+		.address = "",
+		.resolved = seconds(transfer, CURLINFO_NAMELOOKUP_TIME_T),
+		.connected = seconds(transfer, CURLINFO_CONNECT_TIME_T),
+		.secured = seconds(transfer, CURLINFO_APPCONNECT_TIME_T),
+	};
+	char	   *address = NULL;
+
+	if (transfer->easy != NULL)
+		curl_easy_getinfo(transfer->easy, CURLINFO_PRIMARY_IP, &address);
+	if (address != NULL)
+		reach.address = address;
+	return reach;
+}
+
 /*
  * Where the transfer stood when it ended.  The times of a connection that was
  * used again are zero, so the request itself is asked first.
@@ -322,6 +341,7 @@ put_failure(Transfer *transfer, CURLcode result)
 		.retry = codes[transfer->failure].retry,
 		.seconds = seconds(transfer, CURLINFO_TOTAL_TIME_T),
 		.sent = (uint64_t) measured(transfer, CURLINFO_SIZE_UPLOAD_T),
+		.reach = reach(transfer),
 	};
 
 	describe(transfer, result, text, sizeof(text));
@@ -339,6 +359,7 @@ put_response(Transfer *transfer)
 		.request_id = transfer->request_id,
 		.seconds = seconds(transfer, CURLINFO_TOTAL_TIME_T),
 		.sent = (uint64_t) measured(transfer, CURLINFO_SIZE_UPLOAD_T),
+		.reach = reach(transfer),
 		.body = transfer->body,
 		.body_len = transfer->body_len,
 	};

@@ -121,15 +121,9 @@ require_argument(FunctionCallInfo fcinfo, int n, const char *name)
 static char *
 check_servers(const char *text, Oid caller, int *max_attempts)
 {
-	List	   *names = server_list_parse(text);
+	List	   *names = server_list_require(text);
 	ListCell   *lc;
 
-	if (names == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid list of servers: \"%s\"", text),
-				 errdetail("It takes 1 to %d names.", SERVER_LIST_MAX),
-				 errhint("Separate names by commas, and put one that holds a blank or a comma in double quotes.")));
 	foreach(lc, names)
 	{
 		TranscribeServer server;

@@ -21,6 +21,20 @@
 
 #include "miscadmin.h"
 
+/* Closures are not of this process's requests. */
+static bool set_aside = false;
+
+/*
+ * From now on this process neither heeds nor makes nor ends closures: a check
+ * asks a server that is closed, and what comes of it is the business of no job.
+ * Neither is there any memory to find them in if the library was not preloaded.
+ */
+void
+closure_set_aside(bool aside)
+{
+	set_aside = aside;
+}
+
 /* Whether the entry is a closure of this server in this database. */
 static bool
 is_of_server(const StateClosure *entry, Oid serverid)
@@ -55,6 +69,8 @@ closure_put(const StateClosure *closure)
 	TranscribeState *state = transcribe_state();
 	StateClosure *target = NULL;
 
+	if (set_aside)
+		return;
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < STATE_CLOSURES; i++)
 	{
@@ -91,7 +107,7 @@ closure_get(const TranscribeServer *server, TranscribeKey key,
 	bool		found = false;
 
 	/* Nearly always there is none at all. */
-	if (pg_atomic_read_u32(&state->nclosures) == 0)
+	if (set_aside || pg_atomic_read_u32(&state->nclosures) == 0)
 		return false;
 	LWLockAcquire(state->lock, LW_SHARED);
 	for (int i = 0; i < STATE_CLOSURES; i++)
@@ -117,7 +133,7 @@ closure_remove(Oid serverid, TranscribeKey key)
 {
 	TranscribeState *state = transcribe_state();
 
-	if (pg_atomic_read_u32(&state->nclosures) == 0)
+	if (set_aside || pg_atomic_read_u32(&state->nclosures) == 0)
 		return;
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < STATE_CLOSURES; i++)

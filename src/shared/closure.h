@@ -12,6 +12,7 @@
 
 #include "shared/state.h"
 
+extern void closure_set_aside(bool aside);
 extern void closure_put(const StateClosure *closure);
 extern bool closure_get(const TranscribeServer *server, TranscribeKey key,
 						StateClosure *closure);

@@ -412,6 +412,21 @@ server_list_parse(const char *text)
 	return names;
 }
 
+/* The same, or an error if it is no list. */
+List *
+server_list_require(const char *text)
+{
+	List	   *names = server_list_parse(text);
+
+	if (names == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid list of servers: \"%s\"", text),
+				 errdetail("It takes 1 to %d names.", SERVER_LIST_MAX),
+				 errhint("Separate names by commas, and put one that holds a blank or a comma in double quotes.")));
+	return names;
+}
+
 /* The list as it is stored: written in one way only. */
 char *
 server_list_text(List *names)

@@ -75,6 +75,7 @@ typedef enum ServerProblem
 #define SERVER_LIST_MAX		16
 
 extern List *server_list_parse(const char *text);
+extern List *server_list_require(const char *text);
 extern char *server_list_text(List *names);
 extern uint32 server_options_version(List *options);
 extern void server_validate_options(List *options, Oid catalog);

@@ -650,6 +650,25 @@ wire_get_failed(WireFrame *frame, WireFailed *failed)
 	return wire_done(frame);
 }
 
+/* The same in an answer and where none came. */
+static void
+put_reach(WireBuffer *buf, const WireReach *reach)
+{
+	wire_put_str(buf, reach->address);
+	wire_put_f64(buf, reach->resolved);
+	wire_put_f64(buf, reach->connected);
+	wire_put_f64(buf, reach->secured);
+}
+
+static void
+get_reach(WireFrame *frame, WireReach *reach)
+{
+	reach->address = wire_get_str(frame);
+	reach->resolved = wire_get_f64(frame);
+	reach->connected = wire_get_f64(frame);
+	reach->secured = wire_get_f64(frame);
+}
+
 void
 wire_put_response(WireBuffer *buf, uint64_t job, const WireResponse *response)
 {
@@ -663,6 +682,7 @@ wire_put_response(WireBuffer *buf, uint64_t job, const WireResponse *response)
 	wire_put_str(buf, response->request_id);
 	wire_put_f64(buf, response->seconds);
 	wire_put_u64(buf, response->sent);
+	put_reach(buf, &response->reach);
 	wire_put_bytes(buf, response->body, response->body_len);
 	wire_end(buf);
 }
@@ -680,6 +700,7 @@ wire_get_response(WireFrame *frame, WireResponse *response)
 	response->request_id = wire_get_str(frame);
 	response->seconds = wire_get_f64(frame);
 	response->sent = wire_get_u64(frame);
+	get_reach(frame, &response->reach);
 	response->body = wire_get_bytes(frame, &response->body_len);
 	return wire_done(frame);
 }
@@ -696,6 +717,7 @@ wire_put_request_failed(WireBuffer *buf, uint64_t job,
 	wire_put_u32(buf, failed->retry);
 	wire_put_f64(buf, failed->seconds);
 	wire_put_u64(buf, failed->sent);
+	put_reach(buf, &failed->reach);
 	wire_end(buf);
 }
 
@@ -710,5 +732,6 @@ wire_get_request_failed(WireFrame *frame, WireRequestFailed *failed)
 	failed->retry = wire_get_u32(frame);
 	failed->seconds = wire_get_f64(frame);
 	failed->sent = wire_get_u64(frame);
+	get_reach(frame, &failed->reach);
 	return wire_done(frame);
 }

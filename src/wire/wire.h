@@ -47,7 +47,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION		6
+#define WIRE_VERSION		7
 #define WIRE_HEADER_SIZE	16
 
 /*
@@ -247,6 +247,15 @@ typedef enum WireAdvice
 	WIRE_ADVICE_STOP
 } WireAdvice;
 
+/* How far a request got: seconds from its start, 0 where it did not get to. */
+typedef struct WireReach
+{
+	const char *address;		/* connected to, or tried last; or empty */
+	double		resolved;		/* the host's name had an address */
+	double		connected;
+	double		secured;		/* TLS was agreed upon */
+} WireReach;
+
 /* The server answered. */
 typedef struct WireResponse
 {
@@ -259,6 +268,7 @@ typedef struct WireResponse
 	const char *request_id;		/* the server's, or empty */
 	double		seconds;		/* from start to end of the transfer */
 	uint64_t	sent;			/* bytes */
+	WireReach	reach;
 	const char *body;			/* not terminated */
 	size_t		body_len;
 } WireResponse;
@@ -273,6 +283,7 @@ typedef struct WireRequestFailed
 	uint32_t	retry;			/* 1: trying again may help */
 	double		seconds;
 	uint64_t	sent;
+	WireReach	reach;
 } WireRequestFailed;
 
 /* Writing.  Between begin and end come the puts; errors stick to the buffer. */

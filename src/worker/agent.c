@@ -3,9 +3,10 @@
  * agent.c
  *	  The worker's end of the socket to its agent: spawn, frames, reap.
  *
- * Runs in the worker.  The agent is a plain program beside our library.  It
- * gets a socket as its standard input and nothing else of ours: on 15 a
- * child inherits every open file of the database, writable.
+ * Runs in the worker, and in a backend that checks a server.  The agent is a
+ * plain program beside our library.  It gets a socket as its standard input
+ * and nothing else of ours: on 15 a child inherits every open file of the
+ * database, writable.
  *
  * It is always reaped.  Where the postmaster is the first process of a
  * container, an orphan of ours becomes its child, and one that dies of a

@@ -190,6 +190,18 @@ request_learn_text(Job *job, bool refused)
 	known->only_json |= refused;
 }
 
+/* Forget what was learnt: each model is asked for the server's format again. */
+void
+request_forget_text(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, text_models)
+		pfree(((TextModel *) lfirst(lc))->model);
+	list_free_deep(text_models);
+	text_models = NIL;
+}
+
 /* Milliseconds that a request with so much audio may take as a whole. */
 int64
 request_timeout(const TranscribeServer *server, double seconds)

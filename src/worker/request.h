@@ -16,6 +16,7 @@ extern const char *request_format(Job *job);
 extern int	request_chunk_seconds(Job *job);
 extern void request_learn_text(Job *job, bool refused);
 extern int64 request_timeout(const TranscribeServer *server, double seconds);
+extern void request_forget_text(void);
 extern void request_put(WireBuffer *out, Job *job, JobChunk *chunk,
 						uint32 request_no);
 

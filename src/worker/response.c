@@ -738,6 +738,41 @@ response_is_out_of_quota(const char *body, size_t len)
 }
 
 /*
+ * Whether a refusal is of the model: by its code or parameter, as OpenAI and
+ * Azure give them, or by the words of servers that give neither.
+ */
+bool
+response_refuses_model(const char *body, size_t len)
+{
+	static const char *const verdicts[] = {
+		"not exist", "not found", "not installed", "not available",
+		"not loaded", "not supported"
+	};
+	Response	response = {0};
+	const char *problem;
+
+	if (len == 0 || body[0] != '{' ||
+		!parse_json(body, len, &response, &problem))
+		return false;
+	if (response.error_param != NULL &&
+		strcmp(response.error_param, "model") == 0)
+		return true;
+	if (response.error_code != NULL &&
+		(strcmp(response.error_code, "model_not_found") == 0 ||
+		 strcmp(response.error_code, "DeploymentNotFound") == 0))
+		return true;
+	if (response.error_message == NULL || (strstr(response.error_message, "model") == NULL &&
+										   strstr(response.error_message, "Model") == NULL))
+		return false;
+	for (size_t i = 0; i < lengthof(verdicts); i++)
+	{
+		if (strstr(response.error_message, verdicts[i]) != NULL)
+			return true;
+	}
+	return false;
+}
+
+/*
  * What a server said when it refused, in one line for the job's row: its own
  * message if it gave one in any of the known shapes, else the beginning of
  * what it sent if that is plain text.

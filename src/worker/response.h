@@ -71,6 +71,7 @@ extern bool response_refuses_format(const char *body, size_t len,
 									const char *format);
 extern bool response_refuses_size(const char *body, size_t len, int status,
 								  ResponseLimit *limit);
+extern bool response_refuses_model(const char *body, size_t len);
 extern char *response_refusal(const char *body, size_t len, int status);
 
 #endif							/* TRANSCRIBE_RESPONSE_H */

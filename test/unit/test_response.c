@@ -762,6 +762,31 @@ test_size_refusals(void)
 	   "one of something else is none");
 }
 
+/* Refusals of the model, as servers word them. */
+static void
+test_model_refusals(void)
+{
+	static const char *const refusals[] = {
+		"{\"error\": {\"message\": \"no\", \"code\": \"model_not_found\"}}",
+		"{\"error\": {\"message\": \"no\", \"param\": \"model\"}}",
+		"{\"error\": {\"code\": \"DeploymentNotFound\", \"message\": \"no\"}}",
+		"{\"detail\": \"Model 'large' is not installed locally.\"}",
+		"{\"error\": {\"message\": \"The model `x` does not exist.\"}}",
+	};
+	static const char *const others[] = {
+		"", "<html>model not found", "{\"detail\": \"Not Found\"}",
+		"{\"error\": {\"message\": \"too long for this model\"}}",
+		"{\"error\": {\"message\": \"no\", \"param\": \"language\"}}",
+	};
+
+	for (size_t i = 0; i < lengthof(refusals); i++)
+		ok(response_refuses_model(refusals[i], strlen(refusals[i])),
+		   psprintf("of the model: %s", refusals[i]));
+	for (size_t i = 0; i < lengthof(others); i++)
+		ok(!response_refuses_model(others[i], strlen(others[i])),
+		   psprintf("not of the model: %s", others[i]));
+}
+
 int
 main(void)
 {
@@ -783,5 +808,6 @@ main(void)
 	test_long_refusals();
 	test_format_refusals();
 	test_size_refusals();
+	test_model_refusals();
 	return done();
 }

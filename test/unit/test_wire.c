@@ -238,10 +238,13 @@ test_answers(void)
 		.content_type = "application/json", .retry_after_ms = -1,
 		.should_retry = WIRE_ADVICE_STOP,
 		.request_id = "req_1", .seconds = 1.5, .sent = 1 << 20,
+		.reach = {"127.0.0.1", 0.25, 0.5, 0.75},
 		.body = "{}", .body_len = 2,
 	};
 	WireResponse response2;
-	WireRequestFailed failed = {1, 2, "timeout", "after 5 s", 1, 5.0, 77};
+	WireRequestFailed failed = {1, 2, "timeout", "after 5 s", 1, 5.0, 77,
+		{"::1", 0.5, 0, 0}
+	};
 	WireRequestFailed failed2;
 
 	wire_put_response(&buf, 1, &response);
@@ -253,6 +256,9 @@ test_answers(void)
 	   response2.should_retry == WIRE_ADVICE_STOP &&
 	   strcmp(response2.request_id, "req_1") == 0 &&
 	   response2.seconds == 1.5 && response2.sent == 1 << 20 &&
+	   strcmp(response2.reach.address, "127.0.0.1") == 0 &&
+	   response2.reach.resolved == 0.25 && response2.reach.connected == 0.5 &&
+	   response2.reach.secured == 0.75 &&
 	   response2.body_len == 2 && memcmp(response2.body, "{}", 2) == 0 &&
 	   was_last(&buf, &frame), "response comes through");
 
@@ -268,7 +274,10 @@ test_answers(void)
 	   wire_get_request_failed(&frame, &failed2) && failed2.chunk_no == 1 &&
 	   failed2.request_no == 2 && strcmp(failed2.code, "timeout") == 0 &&
 	   strcmp(failed2.message, "after 5 s") == 0 && failed2.retry == 1 &&
-	   failed2.seconds == 5.0 && failed2.sent == 77 && was_last(&buf, &frame),
+	   failed2.seconds == 5.0 && failed2.sent == 77 &&
+	   strcmp(failed2.reach.address, "::1") == 0 &&
+	   failed2.reach.resolved == 0.5 && failed2.reach.connected == 0 &&
+	   failed2.reach.secured == 0 && was_last(&buf, &frame),
 	   "failed request comes through");
 	wire_free(&buf);
 }
