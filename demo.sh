@@ -177,15 +177,9 @@ step "Starting Whisper" start_whisper
 step "Starting PostgreSQL" start_postgresql
 step "Recordings" prepare_recordings
 
-cat <<SQL
-
-CREATE EXTENSION transcribe;
-CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe
-    OPTIONS (url 'http://127.0.0.1:$port/v1', model 'tiny.en');
-SQL
-sql -c "CREATE EXTENSION transcribe" -c "CREATE SERVER whisper
-    FOREIGN DATA WRAPPER transcribe
-    OPTIONS (url 'http://127.0.0.1:$port/v1', model 'tiny.en')" || exit
+show "CREATE EXTENSION transcribe;" || exit
+show "SELECT step, ok, detail
+FROM transcribe_setup('http://127.0.0.1:$port/v1', model => 'tiny.en');" || exit
 
 printf '\nEnqueueing %s recordings, all at once.\n' "${#recordings[@]}"
 step "SELECT transcribe_enqueue(...)" enqueue

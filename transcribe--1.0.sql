@@ -555,6 +555,17 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_check_server(text) IS
 'send a spoken sentence to a server, and tell what was found on the way, step by step, with advice for the step that fails; waits for the answer';
 
+CREATE FUNCTION transcribe_setup(
+    url text DEFAULT NULL, model text DEFAULT NULL,
+    api_key_file text DEFAULT NULL, INOUT server text DEFAULT 'whisper',
+    profile text DEFAULT NULL, options jsonb DEFAULT '{}',
+    OUT step text, OUT ok boolean, OUT detail text, OUT hint text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_setup(text, text, text, text, text, jsonb) IS
+'create a server, and a user mapping for PUBLIC if a file with a key is named, and check the server as transcribe_check_server does';
+
 -- ---------------------------------------------------------------------
 -- The worker's side of the queue
 --

@@ -1,5 +1,5 @@
-# What transcribe_check_server finds out, what it says helps, and that nothing of
-# it stays behind.
+# What transcribe_check_server and transcribe_setup find out, what they say
+# helps, and that nothing of them stays behind.
 use strict;
 use warnings;
 
@@ -310,8 +310,7 @@ is($node->safe_psql('postgres', "SELECT ok FROM transcribe_check_server('again')
 
 # The real thing.
 my $whisper = start_whisper();
-create_server($node, 'whisper', $whisper->url, model => 'tiny.en');
-$rows = rows('transcribe_check_server()');
+$rows = rows("transcribe_setup('" . $whisper->url . "', 'tiny.en')");
 is_deeply([ grep { $rows->{$_}{ok} ne 't' } @steps ], [ 'key', 'tls' ], 'a real Whisper passes');
 like($rows->{text}{detail}, qr/made amiable himself/i, 'and hears what is said');
 is($rows->{language}{detail}, 'english', 'in English');
