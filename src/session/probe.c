@@ -223,6 +223,7 @@ void
 probe_run(Probe *probe, const char *server, Oid roleid, bool words)
 {
 	Job		   *job;
+	const char *problem;
 
 	forget_job(probe);
 	memset(probe, 0, sizeof(*probe));
@@ -232,8 +233,8 @@ probe_run(Probe *probe, const char *server, Oid roleid, bool words)
 	fill_job(job, server, roleid, words);
 	request_forget_text();
 	endpoint_resolve(job);
-	if (job->state == JOB_WAITING)
-		(void) endpoint_read_key(job);
+	if (job->state == JOB_WAITING && (problem = endpoint_read_key(job)) != NULL)
+		job_fail(job, "key_missing", false, true, -1, "%s", problem);
 
 	/* Which file is read was decided by us, not by the role. */
 	job->any_file = true;

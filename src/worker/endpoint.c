@@ -57,22 +57,10 @@ key_file_is_private(const struct stat *st)
 }
 
 /*
- * A file does not hold the key that it should: that stops the server, for all
- * that need this key.  Returns false.
+ * Before a request: read the job's key, if it stands in a file.  NULL if that
+ * went well, else what is wrong with the file.
  */
-static bool
-refuse_key_file(Job *job, const char *reason)
-{
-	limits_stop(&job->server, job->key, worker_clock(), "key_missing", reason);
-	(void) job_give_way(job);
-	return false;
-}
-
-/*
- * Before a request: read the job's key, if it stands in a file; false if that
- * failed, and the server is stopped for it.
- */
-bool
+const char *
 endpoint_read_key(Job *job)
 {
 	const char *path = job->api_key_file;
@@ -82,16 +70,15 @@ endpoint_read_key(Job *job)
 	int			fd;
 
 	if (path == NULL)
-		return true;
+		return NULL;
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
-		return refuse_key_file(job, psprintf("could not open api_key_file \"%s\": %m",
-											 path));
+		return psprintf("could not open api_key_file \"%s\": %m", path);
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || !key_file_is_private(&st))
 	{
 		close(fd);
-		return refuse_key_file(job, psprintf("api_key_file \"%s\" must be a regular file with permissions 0600 or less if it is the server user's, or 0640 or less if it is root's",
-											 path));
+		return psprintf("api_key_file \"%s\" must be a regular file with permissions 0600 or less if it is the server user's, or 0640 or less if it is root's",
+						path);
 	}
 	if (job->api_key == NULL)
 		job->api_key = MemoryContextAlloc(job->context, MAX_KEY_FILE + 2);
@@ -109,9 +96,9 @@ endpoint_read_key(Job *job)
 			len = -1;
 	}
 	if (len <= 0)
-		return refuse_key_file(job, psprintf("api_key_file \"%s\" does not hold a key in one line of printable ASCII",
-											 path));
-	return true;
+		return psprintf("api_key_file \"%s\" does not hold a key in one line of printable ASCII",
+						path);
+	return NULL;
 }
 
 /* The user mapping that applies to the role on the server, or NULL. */

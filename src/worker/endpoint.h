@@ -21,6 +21,6 @@ typedef struct EndpointCandidate
 extern List *endpoint_candidates(const char *servers, const char *owner,
 								 const char *model);
 extern void endpoint_resolve(Job *job);
-extern bool endpoint_read_key(Job *job);
+extern const char *endpoint_read_key(Job *job);
 
 #endif							/* TRANSCRIBE_ENDPOINT_H */

@@ -690,12 +690,11 @@ refusal_of(Job *job, WireResponse *response)
 }
 
 /*
- * The server refuses the key, or the account is used up: no job with this key
- * is to ask again.  A refusal that names no key is, most of the time, a
+ * The server refuses the key, or the account is used up.  A refusal that names no key is, most of the time, a
  * missing user mapping: say so, since the server cannot.
  */
 static void
-stop_server(Job *job, WireResponse *response)
+refuse_key(Job *job, WireResponse *response)
 {
 	char	   *refusal = refusal_of(job, response);
 	const char *code = response->status == 429 ? "quota_exhausted" :
@@ -704,6 +703,16 @@ stop_server(Job *job, WireResponse *response)
 		psprintf("%s (no user mapping of server \"%s\" gives a key to this role)",
 				 refusal, job->server.name);
 
+	job_stop_server(job, code, reason);
+}
+
+/*
+ * No request with the job's key is of use: the server is stopped for all who
+ * have it, and this job goes back to the queue when nothing is under way.
+ */
+void
+job_stop_server(Job *job, const char *code, const char *reason)
+{
 	limits_stop(&job->server, job->key, worker_clock(), code, reason);
 	(void) job_give_way(job);
 }
@@ -871,7 +880,7 @@ handle_response(Job *job, WireFrame *frame)
 	else if (response.status == 401 || response.status == 403 ||
 			 (response.status == 429 &&
 			  response_is_out_of_quota(response.body, response.body_len)))
-		stop_server(job, &response);
+		refuse_key(job, &response);
 	else if (response.status == 429 ||
 			 (response.status == 503 && response.retry_after_ms > 0))
 		wait_for_server(job, &response);

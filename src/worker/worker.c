@@ -651,7 +651,11 @@ send_turn(void)
 		job_check_deadlines(lfirst(lc));
 	while ((next = next_sender(now)) != NULL)
 	{
-		if (endpoint_read_key(next))
+		const char *problem = endpoint_read_key(next);
+
+		if (problem != NULL)
+			job_stop_server(next, "key_missing", problem);
+		else
 			job_send_chunk(next, job_ready_chunk(next));
 	}
 	foreach(lc, jobs)
