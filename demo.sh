@@ -181,7 +181,17 @@ show "CREATE EXTENSION transcribe;" || exit
 show "SELECT step, ok, detail
 FROM transcribe_setup('http://127.0.0.1:$port/v1', model => 'tiny.en');" || exit
 
-printf '\nEnqueueing %s recordings, all at once.\n' "${#recordings[@]}"
+printf '\nOther kinds of servers take no more.  Of these only "gpu" will be asked, and\n'
+printf 'nobody listens there, so that the next server of the list takes over.\n'
+show "CREATE SERVER openai FOREIGN DATA WRAPPER transcribe
+    OPTIONS (profile 'openai', model 'whisper-1');
+CREATE SERVER azure FOREIGN DATA WRAPPER transcribe
+    OPTIONS (profile 'azure', url 'https://example.openai.azure.com', model 'whisper');
+CREATE SERVER cpp FOREIGN DATA WRAPPER transcribe OPTIONS (profile 'whisper.cpp');
+CREATE SERVER gpu FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://127.0.0.1:9/v1');
+ALTER DATABASE postgres SET transcribe.server = gpu, whisper;" || exit
+
+printf 'Enqueueing %s recordings, all at once.\n' "${#recordings[@]}"
 step "SELECT transcribe_enqueue(...)" enqueue
 watch_jobs
 
@@ -189,11 +199,12 @@ show "SELECT job_id, session_id, segment_no AS n, start_s, end_s, text
 FROM transcribe_segments ORDER BY job_id, segment_no;"
 show "SELECT jsonb_pretty(transcribe_result('$(sql -At -c "SELECT replace(session_id, '''', '''''')
     FROM transcribe_jobs ORDER BY status <> 'completed', id DESC LIMIT 1")'));" -At
-show "SELECT session_id, status, round(duration_s::numeric, 2) AS duration_s,
+show "SELECT session_id, status, served_by, round(duration_s::numeric, 2) AS duration_s,
        round(speech_s::numeric, 2) AS speech_s,
        round(extract(epoch FROM finished_at - created_at), 2) AS took_s,
        coalesce(error, '') AS error
 FROM transcribe_jobs ORDER BY id;"
+show "SELECT server, state, error FROM transcribe_servers ORDER BY server;"
 
 [ "$(sql -At -c "SELECT count(*) FROM transcribe_jobs WHERE status <> 'completed'")" = 0 ]
 status=$?
