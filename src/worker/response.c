@@ -644,6 +644,18 @@ response_parse(const char *body, size_t len, const char *content_type,
 	return true;
 }
 
+/* Read what a server said when it refused; false if that is no JSON. */
+static bool
+parse_refusal(const char *body, size_t len, Response *response)
+{
+	size_t		skip = leading_blanks(body, len);
+	const char *problem;
+
+	memset(response, 0, sizeof(*response));
+	return skip < len && body[skip] == '{' &&
+		parse_json(body, len, response, &problem);
+}
+
 /*
  * Whether a refusal is of the response format alone: newer models answer with
  * nothing but json.  OpenAI and those who check fields by name tell which one
@@ -652,11 +664,9 @@ response_parse(const char *body, size_t len, const char *content_type,
 bool
 response_refuses_format(const char *body, size_t len, const char *format)
 {
-	Response	response = {0};
-	const char *problem;
+	Response	response;
 
-	if (len == 0 || body[0] != '{' ||
-		!parse_json(body, len, &response, &problem))
+	if (!parse_refusal(body, len, &response))
 		return false;
 	if (response.error_param != NULL &&
 		strcmp(response.error_param, "response_format") == 0)
@@ -689,16 +699,13 @@ bool
 response_refuses_size(const char *body, size_t len, int status,
 					  ResponseLimit *limit)
 {
-	size_t		skip = leading_blanks(body, len);
-	Response	response = {0};
-	const char *problem;
+	Response	response;
 	double		seconds = 0;
 
 	memset(limit, 0, sizeof(*limit));
 	if (status != 413 && status != 400)
 		return false;
-	if (skip < len && body[skip] == '{' &&
-		parse_json(body, len, &response, &problem))
+	if (parse_refusal(body, len, &response))
 	{
 		seconds = number_behind(response.error_message, "longer than ");
 		if (seconds > 0 && strstr(response.error_message, " seconds") == NULL)
@@ -722,12 +729,9 @@ response_is_out_of_quota(const char *body, size_t len)
 		"organization_spend_limit_exceeded", "project_spend_limit_exceeded",
 		"organization_usage_limit_exceeded"
 	};
-	Response	response = {0};
-	const char *problem;
+	Response	response;
 
-	if (len == 0 || body[0] != '{' ||
-		!parse_json(body, len, &response, &problem) ||
-		response.error_code == NULL)
+	if (!parse_refusal(body, len, &response) || response.error_code == NULL)
 		return false;
 	for (size_t i = 0; i < lengthof(codes); i++)
 	{
@@ -748,11 +752,9 @@ response_refuses_model(const char *body, size_t len)
 		"not exist", "not found", "not installed", "not available",
 		"not loaded", "not supported"
 	};
-	Response	response = {0};
-	const char *problem;
+	Response	response;
 
-	if (len == 0 || body[0] != '{' ||
-		!parse_json(body, len, &response, &problem))
+	if (!parse_refusal(body, len, &response))
 		return false;
 	if (response.error_param != NULL &&
 		strcmp(response.error_param, "model") == 0)
@@ -781,19 +783,15 @@ char *
 response_refusal(const char *body, size_t len, int status)
 {
 	size_t		skip = leading_blanks(body, len);
-	Response	response = {0};
-	const char *problem;
+	Response	response;
 	const char *said = NULL;
 	StringInfoData line;
 	StringInfoData clean;
 
 	initStringInfo(&clean);
-	if (skip < len && body[skip] == '{')
-	{
-		if (parse_json(body, len, &response, &problem))
-			said = response.error_message;
-	}
-	else if (skip < len && body[skip] != '<')
+	if (parse_refusal(body, len, &response))
+		said = response.error_message;
+	else if (skip < len && body[skip] != '{' && body[skip] != '<')
 	{
 		/* Enough for the last character that is told to be whole. */
 		utf8_append_clean(&clean, body + skip, Min(len - skip, MAX_MESSAGE + 3));
