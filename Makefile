@@ -70,7 +70,7 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue results rights
+REGRESS = extension servers check setup enqueue results control rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked enqueue_same_recording \
 	save_of_lost_claim

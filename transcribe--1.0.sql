@@ -105,6 +105,9 @@ CREATE INDEX transcribe_jobs_queued
     WHERE status = 'queued';
 CREATE INDEX transcribe_jobs_running ON transcribe_jobs (id)
     WHERE status IN ('preprocessing', 'transcribing');
+-- By what became of them, and when: to retry what has failed since, for example.
+CREATE INDEX transcribe_jobs_finished ON transcribe_jobs (home, status, finished_at)
+    WHERE finished_at IS NOT NULL;
 CREATE INDEX transcribe_jobs_session ON transcribe_jobs (session_id, id);
 
 COMMENT ON TABLE transcribe_jobs IS
@@ -342,6 +345,15 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_retry(bigint) IS
 'queue a failed or cancelled job again, with its attempts set back; false if it is active or completed';
+
+CREATE FUNCTION transcribe_retry_failed(
+    since timestamptz DEFAULT '-infinity', server text DEFAULT NULL,
+    error_code text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_retry_failed(timestamptz, text, text) IS
+'queue all jobs again that have failed since then, at that server, by that error; returns how many';
 
 CREATE FUNCTION transcribe_adopt() RETURNS bigint
 LANGUAGE sql VOLATILE

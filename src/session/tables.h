@@ -18,6 +18,15 @@
 #define TABLES_ACTIVE \
 	"(ARRAY['queued', 'preprocessing', 'transcribing']::pg_catalog.text[])"
 
+/*
+ * Whether job j is of a role whose rights the caller has: $1 is the caller, $2
+ * whether that is a superuser, who has those of roles that are gone, too.
+ */
+#define TABLES_OWNED \
+	"($2 OR j.owner OPERATOR(pg_catalog.=) ANY (ARRAY(" \
+	"SELECT r.rolname FROM pg_catalog.pg_roles r " \
+	"WHERE pg_catalog.pg_has_role($1, r.oid, 'USAGE')))) "
+
 /* Who we were before we became the tables' owner. */
 typedef struct TablesScope
 {

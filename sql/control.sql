@@ -1,0 +1,89 @@
+-- Jobs in bulk: what of them is queued again, and what is removed.
+SELECT current_setting('data_directory') || '/PG_VERSION' AS path \gset
+CREATE SERVER gpu FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://127.0.0.1:9');
+CREATE ROLE regress_alice;
+CREATE ROLE regress_bob;
+GRANT pg_read_server_files TO regress_alice, regress_bob;
+GRANT USAGE ON FOREIGN SERVER whisper, gpu TO regress_alice, regress_bob;
+
+-- The worker is played: it takes what waits for a server, and fails.
+CREATE FUNCTION fail_jobs(server text, code text, asked text DEFAULT NULL) RETURNS bigint
+LANGUAGE sql AS $$
+    SELECT count(transcribe_fail(7, c.id, 'because', code, NULL, true, false, asked))
+    FROM (SELECT DISTINCT owner FROM transcribe_jobs) o,
+         transcribe_claim(7, server, o.owner, 0, 100) c;
+$$;
+
+-- transcribe_retry_failed: of a server, by an error, since a time
+SELECT count(transcribe_enqueue('whisper ' || n, :'path')) FROM generate_series(1, 2) n;
+SELECT count(transcribe_enqueue('gpu ' || n, :'path', server => 'gpu')) FROM generate_series(1, 2) n;
+SELECT count(transcribe_enqueue('list ' || n, :'path', server => 'whisper, gpu')) FROM generate_series(1, 2) n;
+SELECT fail_jobs('whisper', 'not_found'), fail_jobs('gpu', 'server_error'), fail_jobs('whisper, gpu', 'server_error', 'gpu');
+CREATE VIEW queue AS
+SELECT session_id, status, attempts, error_code, finished_at IS NOT NULL AS finished
+FROM transcribe_jobs ORDER BY id;
+BEGIN;
+SELECT transcribe_retry_failed(server => 'gpu');
+SELECT * FROM queue;
+SELECT transcribe_retry_failed() AS the_others, transcribe_retry_failed() AS again;
+ROLLBACK;
+BEGIN;
+SELECT transcribe_retry_failed(error_code => 'not_found'), transcribe_retry_failed(NULL, NULL, 'no such code');
+ROLLBACK;
+UPDATE transcribe_jobs SET finished_at = now() - interval '1 day' WHERE session_id <> 'gpu 2';
+SELECT transcribe_retry_failed(now() - interval '1 hour');
+SELECT session_id FROM transcribe_jobs WHERE status = 'queued';
+TRUNCATE transcribe_jobs;
+
+-- of several jobs of one recording the last only, and none whose retry is there
+SELECT transcribe_enqueue('twice', :'path') > 0 AS enqueued, fail_jobs('whisper', 'not_found');
+SELECT transcribe_enqueue('twice', :'path') > 0 AS enqueued, fail_jobs('whisper', 'not_found');
+SELECT transcribe_enqueue('active', :'path') > 0 AS enqueued, fail_jobs('whisper', 'not_found');
+SELECT transcribe_enqueue('active', :'path') > 0 AS enqueued;
+SELECT transcribe_enqueue('cancelled', :'path', server => 'gpu') AS job \gset
+SELECT fail_jobs('gpu', 'not_found');
+SELECT transcribe_enqueue('cancelled', :'path', server => 'gpu') AS job \gset
+SELECT transcribe_cancel(:job);
+SELECT transcribe_retry_failed();
+SELECT * FROM queue;
+TRUNCATE transcribe_jobs;
+
+-- one's own, and those of roles whose rights one has; of those that are gone, a
+-- superuser's
+SET ROLE regress_alice;
+SELECT transcribe_enqueue('alice', :'path') > 0 AS enqueued;
+SET ROLE regress_bob;
+SELECT transcribe_enqueue('bob', :'path') > 0 AS enqueued;
+RESET ROLE;
+SELECT fail_jobs('whisper', 'not_found');
+SET ROLE regress_bob;
+SELECT transcribe_retry_failed();
+RESET ROLE;
+GRANT regress_alice TO regress_bob;
+SET ROLE regress_bob;
+SELECT transcribe_retry_failed();
+RESET ROLE;
+REVOKE regress_alice FROM regress_bob;
+SELECT fail_jobs('whisper', 'not_found');
+UPDATE transcribe_jobs SET owner = 'regress_no_such_role' WHERE session_id = 'alice';
+SET ROLE regress_bob;
+SELECT transcribe_retry_failed();
+RESET ROLE;
+SELECT transcribe_retry_failed();
+-- and none of another home
+SELECT fail_jobs('whisper', 'not_found');
+UPDATE transcribe_jobs SET home = home + 1;
+SELECT transcribe_retry_failed();
+TRUNCATE transcribe_jobs;
+
+-- what has failed is found by its index, whatever else is there
+SET enable_seqscan = off;
+EXPLAIN (COSTS OFF) SELECT id FROM transcribe_jobs
+WHERE home = transcribe_home() AND status = 'failed' AND finished_at >= '2026-01-01';
+RESET enable_seqscan;
+
+DROP VIEW queue;
+DROP FUNCTION fail_jobs;
+DROP SERVER gpu;
+REVOKE USAGE ON FOREIGN SERVER whisper FROM regress_alice, regress_bob;
+DROP ROLE regress_alice, regress_bob;

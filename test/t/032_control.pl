@@ -1,0 +1,82 @@
+# What is asked of the queue by hand, or by a setting: to try again, to delete,
+# to stop, to go on, and to forget.
+use strict;
+use warnings;
+
+use lib 'test/perl';
+use TranscribeTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $audio = make_audio();
+my $faulty = start_faulty();
+my $node = start_cluster('control',
+	'transcribe.idle_timeout' => '1s',
+	'transcribe.naptime' => '1s');
+my $wav = "$audio/austen-0880.wav";
+my $workers = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'transcribe worker'";
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+# Enqueues so many jobs to a server.
+sub enqueue
+{
+	my ($count, $server, $name) = @_;
+	$name //= $server;
+	return query("SELECT count(transcribe_enqueue('$name ' || n, '$wav', server => '$server')) FROM generate_series(1, $count) n");
+}
+
+# Waits until so many jobs whose session begins so are like that.
+sub wait_for_jobs
+{
+	my ($count, $name, $condition, $test) = @_;
+	return wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE session_id LIKE '$name %' AND $condition", $count, $test);
+}
+
+# How many there are.
+sub count_jobs
+{
+	my ($name, $condition) = @_;
+	return query("SELECT count(*) FROM transcribe_jobs WHERE session_id LIKE '$name %' AND $condition");
+}
+
+# Changes a setting for all.
+sub set
+{
+	my ($setting, $value) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET transcribe.$setting = '$value'");
+	$node->reload;
+	return;
+}
+
+# Waits until so many requests of a scenario were hung up on.
+sub wait_for_hung_up
+{
+	my ($count, $scenario, $test) = @_;
+	my $hung_up = 0;
+
+	foreach my $try (1 .. 1000)
+	{
+		$hung_up = grep { $_->{hung_up} } $faulty->log($scenario);
+		last if $hung_up == $count;
+		select(undef, undef, undef, 0.02);
+	}
+	return is($hung_up, $count, $test);
+}
+
+# Whatever was wrong with a server: its jobs are queued again together.
+create_server($node, 'broken', $faulty->url('status=400,tag=broken'), max_attempts => 1);
+create_server($node, 'other', $faulty->url('status=400,tag=other'), max_attempts => 1);
+enqueue(3, 'broken');
+enqueue(2, 'other');
+wait_for_jobs(3, 'broken', "status = 'failed'");
+wait_for_jobs(2, 'other', "status = 'failed'");
+query("ALTER SERVER broken OPTIONS (SET url '" . $faulty->url('ok,tag=broken') . "')");
+is(query("SELECT transcribe_retry_failed(server => 'broken')"), '3', 'the failed jobs of a server are queued again');
+wait_for_jobs(3, 'broken', "status = 'completed' AND attempts = 1", 'and run');
+is(count_jobs('other', "status = 'failed'"), '2', 'those of another are not');
+is(query("SELECT transcribe_retry_failed(now(), error_code => 'refused')"), '0', 'nor any that failed before');
+is(query("SELECT transcribe_retry_failed(error_code => 'refused')"), '2', 'by what they failed of');
+wait_for_jobs(2, 'other', "status = 'failed'", 'and they fail again');
+
+done_testing();
