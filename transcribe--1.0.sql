@@ -355,6 +355,12 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_retry_failed(timestamptz, text, text) IS
 'queue all jobs again that have failed since then, at that server, by that error; returns how many';
 
+CREATE FUNCTION transcribe_delete(job_id bigint) RETURNS void
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_delete(bigint) IS
+'remove a job in any status, with its segments, chunks and attempts; one that is running is dropped';
+
 CREATE FUNCTION transcribe_adopt() RETURNS bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -825,6 +831,7 @@ BEGIN ATOMIC
                  audio_s double precision, sent_bytes bigint, http_status integer,
                  error_code text, error text, request_id text, usage jsonb)
         WHERE j.id = transcribe_save_attempts.job_id
+        FOR KEY SHARE OF j
         RETURNING transcribe_attempts.id)
     SELECT count(*) FROM saved;
 END;

@@ -82,7 +82,51 @@ EXPLAIN (COSTS OFF) SELECT id FROM transcribe_jobs
 WHERE home = transcribe_home() AND status = 'failed' AND finished_at >= '2026-01-01';
 RESET enable_seqscan;
 
-DROP VIEW queue;
+-- transcribe_delete: a job with all that belongs to it, and nothing else
+CREATE VIEW everything AS
+SELECT (SELECT count(*) FROM transcribe_jobs) AS jobs,
+       (SELECT count(*) FROM transcribe_chunks) AS chunks,
+       (SELECT count(*) FROM transcribe_chunk_segments) AS segments,
+       (SELECT count(*) FROM transcribe_attempts) AS attempts;
+GRANT SELECT ON everything TO PUBLIC;
+CREATE FUNCTION complete_jobs(server text) RETURNS bigint
+LANGUAGE sql AS $$
+    SELECT count(*) FILTER (WHERE
+        transcribe_save_chunk(7, c.id, 0, 'plan', 0, 10, 10, '{0,10}', NULL, 'en', 90,
+            '[{"n": 0, "start_s": 0, "end_s": 1, "text": "hello"}]')
+        AND transcribe_save_attempts(c.id, '[{"attempt": 1, "chunk_no": 0, "server": "whisper",
+            "started_at": "2026-01-01", "elapsed_s": 1, "audio_s": 10, "sent_bytes": 9}]') = 1
+        AND transcribe_complete(7, c.id, 1, 'en', 10))
+    FROM (SELECT DISTINCT owner FROM transcribe_jobs) o,
+         transcribe_claim(7, server, o.owner, 0, 100) c;
+$$;
+SELECT transcribe_enqueue('completed', :'path') AS completed \gset
+SELECT transcribe_enqueue('other', :'path') AS other \gset
+SELECT complete_jobs('whisper');
+SELECT transcribe_enqueue('queued', :'path') AS queued \gset
+SELECT * FROM everything;
+SELECT transcribe_delete(:queued), transcribe_delete(:completed);
+SELECT * FROM everything;
+SELECT transcribe_result('completed') IS NULL AS gone, transcribe_result('other') ->> 'full_text' AS other;
+\set VERBOSITY sqlstate
+SELECT transcribe_delete(:completed);
+SET ROLE regress_alice;
+SELECT transcribe_delete(:other);
+RESET ROLE;
+\set VERBOSITY default
+SELECT transcribe_delete(NULL) IS NULL AS strict;
+-- triggers of others do not fire
+CREATE FUNCTION steal() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'ran as %', current_user;
+END $$;
+CREATE TRIGGER steal BEFORE DELETE ON transcribe_attempts FOR EACH ROW EXECUTE FUNCTION steal();
+SELECT transcribe_delete(:other);
+SELECT * FROM everything;
+DROP FUNCTION steal CASCADE;
+
+DROP VIEW queue, everything;
+DROP FUNCTION complete_jobs;
 DROP FUNCTION fail_jobs;
 DROP SERVER gpu;
 REVOKE USAGE ON FOREIGN SERVER whisper FROM regress_alice, regress_bob;

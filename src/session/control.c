@@ -1,11 +1,16 @@
 /*-------------------------------------------------------------------------
  *
  * control.c
- *	  transcribe_cancel, transcribe_retry and transcribe_retry_failed.
+ *	  Cancelling, retrying and deleting jobs.
  *
- * Run in the caller's backend.  A running job is cancelled by its row alone:
- * at commit its worker is woken, sees that the claim is lost, and drops what
- * it is doing; a result that comes in between is refused by the row.
+ * Runs in the caller's backend.  A running job is cancelled, or deleted, by
+ * its row alone: at commit its worker is woken, sees that the claim is lost,
+ * and drops what it is doing; a result that comes in between is refused by the
+ * row, or because there is none.
+ *
+ * What belongs to a job is deleted after its row, by another statement: who
+ * writes of a job locks its row first, so that nothing can come afterwards,
+ * and all that came before is seen.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +19,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -24,6 +30,7 @@
 PG_FUNCTION_INFO_V1(transcribe_cancel);
 PG_FUNCTION_INFO_V1(transcribe_retry);
 PG_FUNCTION_INFO_V1(transcribe_retry_failed);
+PG_FUNCTION_INFO_V1(transcribe_delete);
 
 /* What a job is set to that is queued again. */
 #define QUEUED_AGAIN \
@@ -72,6 +79,24 @@ static Statement retry_failed = {
 	"AND (o.id OPERATOR(pg_catalog.>) j.id "
 	"OR o.status OPERATOR(pg_catalog.=) ANY " TABLES_ACTIVE "))",
 	6, {OIDOID, BOOLOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
+};
+
+static Statement delete_job = {
+	"DELETE FROM %1$s.transcribe_jobs j "
+	"WHERE j.id OPERATOR(pg_catalog.=) $1 "
+	"RETURNING j.claimed_by IS NOT NULL",
+	1, {INT8OID}
+};
+
+/* What belongs to jobs that were deleted. */
+static Statement delete_belongings = {
+	"WITH a AS (DELETE FROM %1$s.transcribe_attempts a "
+	"WHERE a.job_id OPERATOR(pg_catalog.=) ANY ($1)), "
+	"s AS (DELETE FROM %1$s.transcribe_chunk_segments s "
+	"WHERE s.job_id OPERATOR(pg_catalog.=) ANY ($1)) "
+	"DELETE FROM %1$s.transcribe_chunks c "
+	"WHERE c.job_id OPERATOR(pg_catalog.=) ANY ($1)",
+	1, {INT8ARRAYOID}
 };
 
 /* Change the state of a job that the caller may change; whether it did. */
@@ -149,4 +174,31 @@ transcribe_retry_failed(PG_FUNCTION_ARGS)
 	if (count > 0)
 		wake_at_commit();
 	PG_RETURN_INT64(count);
+}
+
+/* SQL: remove a job and all that belongs to it, whatever its state. */
+Datum
+transcribe_delete(PG_FUNCTION_ARGS)
+{
+	Oid			caller = GetUserId();
+	int64		job_id = PG_GETARG_INT64(0);
+	Datum		values[1] = {Int64GetDatum(job_id)};
+	Datum		ids[1];
+	TablesScope scope;
+	bool		running;
+	bool		isnull;
+
+	tables_begin_all(&scope, fcinfo);
+	tables_check_owner(&scope, caller, job_id);
+	tables_execute(&scope, &delete_job, values, NULL);
+	running = SPI_processed > 0 &&
+		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+								   SPI_tuptable->tupdesc, 1, &isnull));
+	ids[0] = PointerGetDatum(construct_array(values, 1, INT8OID, sizeof(int64),
+											 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	tables_execute(&scope, &delete_belongings, ids, NULL);
+	tables_end(&scope);
+	if (running)
+		wake_at_commit();
+	PG_RETURN_VOID();
 }

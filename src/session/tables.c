@@ -9,7 +9,7 @@
  *
  * While we are the owner, nothing that others can plant may run: statements
  * are qualified throughout (the caller's search_path is not ours), and
- * triggers are switched off if somebody has put some on the jobs table, for
+ * triggers are switched off if somebody has put some on what is written, for
  * GRANT ALL ON ALL TABLES is a common thing and includes TRIGGER.  They are
  * switched off only then, because a change of session_replication_role
  * throws away all cached plans of the session.
@@ -34,6 +34,14 @@
 
 PG_FUNCTION_INFO_V1(transcribe_refuse_truncate);
 
+/* The tables; most functions write the first alone. */
+static const char *const table_names[] = {
+	"transcribe_jobs",
+	"transcribe_chunks",
+	"transcribe_chunk_segments",
+	"transcribe_attempts"
+};
+
 /* Whether a trigger of somebody's would fire when we write the relation. */
 static bool
 has_foreign_triggers(Relation rel)
@@ -46,32 +54,42 @@ has_foreign_triggers(Relation rel)
 		 triggers->trig_insert_after_statement ||
 		 triggers->trig_update_before_row || triggers->trig_update_after_row ||
 		 triggers->trig_update_before_statement ||
-		 triggers->trig_update_after_statement);
+		 triggers->trig_update_after_statement ||
+		 triggers->trig_delete_before_row || triggers->trig_delete_after_row ||
+		 triggers->trig_delete_before_statement ||
+		 triggers->trig_delete_after_statement);
 }
 
-/*
- * Become the owner of the tables in the schema of the function that was
- * called, and connect to SPI.
- */
-void
-tables_begin(TablesScope *scope, FunctionCallInfo fcinfo)
+/* Whether there are such triggers on the table; tells its owner. */
+static bool
+look_at_table(const char *name, Oid schema, Oid *owner)
 {
-	Oid			relid;
+	Oid			relid = get_relname_relid(name, schema);
 	Relation	rel;
 	bool		triggers;
-	Oid			owner;
 
-	scope->schema = get_func_namespace(fcinfo->flinfo->fn_oid);
-	relid = get_relname_relid("transcribe_jobs", scope->schema);
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"transcribe_jobs\" of extension \"transcribe\" does not exist")));
-
+				 errmsg("table \"%s\" of extension \"transcribe\" does not exist",
+						name)));
 	rel = table_open(relid, AccessShareLock);
 	triggers = has_foreign_triggers(rel);
-	owner = rel->rd_rel->relowner;
+	*owner = rel->rd_rel->relowner;
 	table_close(rel, AccessShareLock);
+	return triggers;
+}
+
+/* Become the owner of the tables, of which so many are to be written. */
+static void
+begin(TablesScope *scope, FunctionCallInfo fcinfo, int ntables)
+{
+	bool		triggers = false;
+	Oid			owner = InvalidOid;
+
+	scope->schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	for (int i = 0; i < ntables; i++)
+		triggers |= look_at_table(table_names[i], scope->schema, &owner);
 
 	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
 	scope->save_nestlevel = NewGUCNestLevel();
@@ -84,6 +102,23 @@ tables_begin(TablesScope *scope, FunctionCallInfo fcinfo)
 						   SECURITY_NOFORCE_RLS);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
+}
+
+/*
+ * Become the owner of the tables in the schema of the function that was
+ * called, to write the jobs, and connect to SPI.
+ */
+void
+tables_begin(TablesScope *scope, FunctionCallInfo fcinfo)
+{
+	begin(scope, fcinfo, 1);
+}
+
+/* The same, to write all tables. */
+void
+tables_begin_all(TablesScope *scope, FunctionCallInfo fcinfo)
+{
+	begin(scope, fcinfo, lengthof(table_names));
 }
 
 /* Run a statement as the tables' owner. */

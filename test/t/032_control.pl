@@ -79,4 +79,23 @@ is(query("SELECT transcribe_retry_failed(now(), error_code => 'refused')"), '0',
 is(query("SELECT transcribe_retry_failed(error_code => 'refused')"), '2', 'by what they failed of');
 wait_for_jobs(2, 'other', "status = 'failed'", 'and they fail again');
 
+# A job is deleted while it runs: its request ends, and nothing of it is left.
+create_server($node, 'hanging', $faulty->url('hang'));
+enqueue(1, 'hanging');
+$faulty->wait_for_calls(1, 'hang');
+query("SELECT transcribe_delete(id) FROM transcribe_jobs WHERE server = 'hanging'");
+wait_for_hung_up(1, 'hang', 'the request of a job that is deleted ends');
+wait_for($node, 'SELECT count(*) FROM transcribe_progress', '0', 'and the worker has forgotten it');
+
+# So is one of which a part is saved, and another part waits.
+create_server($node, 'halfway', $faulty->url('ok,tag=halfway'), max_requests => 1, chunk_seconds => 20, request_interval => '1h');
+query("SELECT transcribe_enqueue('halfway', '$audio/talk.mp3', server => 'halfway')");
+wait_for($node, "SELECT count(*) FROM transcribe_chunks c JOIN transcribe_jobs j ON j.id = c.job_id WHERE j.server = 'halfway'", '1');
+
+# Those that have ended go as well, with their transcripts.
+query('SELECT transcribe_delete(id) FROM transcribe_jobs');
+is(query('SELECT (SELECT count(*) FROM transcribe_jobs) + (SELECT count(*) FROM transcribe_chunks)
+	+ (SELECT count(*) FROM transcribe_chunk_segments) + (SELECT count(*) FROM transcribe_attempts)'), '0', 'nothing is left of deleted jobs');
+wait_for($node, 'SELECT count(*) FROM transcribe_progress', '0', 'and nothing is being done for them');
+
 done_testing();
