@@ -525,11 +525,17 @@ REVOKE ALL ON FUNCTION transcribe_validator(text[], oid) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_validator(text[], oid) IS
 'checks the options of servers and user mappings of the foreign-data wrapper transcribe';
 
+CREATE FUNCTION transcribe_hold_server(server text) RETURNS void
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_hold_server(text) IS
+'begin no more jobs at a server, until transcribe_resume_server; for the server''s owner';
+
 CREATE FUNCTION transcribe_resume_server(server text) RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_resume_server(text) IS
-'ask a server again at once that is paused, stopped or unreachable; for the server''s owner';
+'ask a server again at once that is held, paused, stopped or unreachable; for the server''s owner';
 
 CREATE FUNCTION transcribe_closures(
     OUT serverid oid, OUT role text, OUT state text, OUT error_code text,
@@ -546,18 +552,21 @@ COMMENT ON FOREIGN DATA WRAPPER transcribe IS
 'Whisper servers: OpenAI''s audio API or any server that speaks it';
 
 CREATE VIEW transcribe_servers WITH (security_invoker = true) AS
-SELECT s.srvname::text AS server, c.role, COALESCE(c.state, 'available') AS state,
+SELECT s.srvname::text AS server, c.role,
+       CASE WHEN 'hold=on' = ANY (s.srvoptions) THEN 'held'
+            ELSE COALESCE(c.state, 'available') END AS state,
        c.error_code, c.error, c.since, c.retry_at
 FROM pg_catalog.pg_foreign_server s
 JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = s.srvfdw
-LEFT JOIN transcribe_closures() c ON c.serverid = s.oid
+LEFT JOIN transcribe_closures() c
+    ON c.serverid = s.oid AND ('hold=on' = ANY (s.srvoptions)) IS NOT TRUE
 WHERE w.fdwname = 'transcribe'
   AND pg_catalog.has_server_privilege(s.oid, 'USAGE');
 COMMENT ON VIEW transcribe_servers IS
-'servers that the reader may use, and whether they are asked at present; live from shared memory';
+'servers that the reader may use, and whether they are asked at present';
 COMMENT ON COLUMN transcribe_servers.server IS 'name of the foreign server';
 COMMENT ON COLUMN transcribe_servers.role IS 'role whose user mapping gives the key that is refused, or public; NULL: there is none, or all keys are meant';
-COMMENT ON COLUMN transcribe_servers.state IS 'available; paused, as it asked for; stopped, because it refuses the key or wants to be paid; unreachable, after failures in a row';
+COMMENT ON COLUMN transcribe_servers.state IS 'available; held by hand; paused, as it asked for; stopped, because it refuses the key or wants to be paid; unreachable, after failures in a row';
 COMMENT ON COLUMN transcribe_servers.error_code IS 'why it is not available, as a word; see transcribe_jobs.error_code';
 COMMENT ON COLUMN transcribe_servers.error IS 'the same as a sentence';
 COMMENT ON COLUMN transcribe_servers.since IS 'since when';

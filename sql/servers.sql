@@ -98,8 +98,27 @@ CREATE ROLE regress_stranger;
 SET ROLE regress_stranger;
 SELECT count(*) FROM transcribe_servers;
 SELECT transcribe_resume_server('whisper');
+SELECT transcribe_hold_server('whisper');
 RESET ROLE;
 DROP ROLE regress_stranger;
+
+-- one that is held, by a function or by hand, is so until it is resumed
+SELECT transcribe_hold_server('whisper'), transcribe_hold_server('whisper') AS again;
+SELECT server, state, error, retry_at FROM transcribe_servers;
+SELECT 'hold=on' = ANY (srvoptions) AS option FROM pg_foreign_server WHERE srvname = 'whisper';
+SELECT transcribe_resume_server('whisper');
+SELECT server, state FROM transcribe_servers;
+SELECT count(*) AS option FROM pg_foreign_server, unnest(srvoptions) o WHERE srvname = 'whisper' AND o LIKE 'hold=%';
+ALTER SERVER whisper OPTIONS (ADD hold 'off');
+SELECT server, state FROM transcribe_servers;
+SELECT transcribe_hold_server('whisper');
+SELECT server, state FROM transcribe_servers;
+ALTER SERVER whisper OPTIONS (DROP hold);
+ALTER SERVER whisper OPTIONS (ADD hold 'perhaps');
+CREATE FOREIGN DATA WRAPPER other;
+CREATE SERVER other FOREIGN DATA WRAPPER other;
+SELECT transcribe_hold_server('other');
+DROP FOREIGN DATA WRAPPER other CASCADE;
 
 -- no tables
 CREATE FOREIGN TABLE t (a int) SERVER whisper OPTIONS (a 'b');

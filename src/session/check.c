@@ -259,14 +259,18 @@ report_server(Check *check)
 {
 	Job		   *job = check->probe.job;
 	StateClosure closure;
+	const char *reason = NULL;
 
-	if (transcribe_state() == NULL ||
-		!closure_get(&job->server, job->key, &closure))
+	if (job->server.held)
+		reason = "it is held";
+	else if (transcribe_state() != NULL &&
+			 closure_get(&job->server, job->key, &closure))
+		reason = local(closure.reason);
+	if (reason == NULL)
 		set_row(check, STEP_SERVER, ROW_TRUE, job->server.url, NULL);
 	else
 		set_row(check, STEP_SERVER, ROW_TRUE,
-				psprintf("%s; jobs wait because of: %s", job->server.url,
-						 local(closure.reason)),
+				psprintf("%s; jobs wait because of: %s", job->server.url, reason),
 				psprintf("If the rest is good: SELECT transcribe_resume_server(%s).",
 						 quote_literal_cstr(check->name)));
 }

@@ -1,9 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * servers.c
- *	  Servers that are closed for a while: showing why, and opening them.
+ *	  Servers that are closed for a while: showing why, and opening them; and
+ *	  holding them by hand.
  *
- * Runs in the caller's backend.  Servers that the caller may not use are not
+ * Runs in the caller's backend.  A server is held by an option, which ALTER
+ * SERVER sets as well: so it stays held over a restart, and in a dump; and its
+ * validator wakes the worker.
+ *
+ * Servers that the caller may not use are not
  * spoken of: what one of them said may be in the reason.
  *
  *-------------------------------------------------------------------------
@@ -15,6 +20,8 @@
 #include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "catalog/pg_user_mapping.h"
+#include "commands/defrem.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "funcapi.h"
@@ -31,6 +38,7 @@
 #include "shared/encoding.h"
 
 PG_FUNCTION_INFO_V1(transcribe_closures);
+PG_FUNCTION_INFO_V1(transcribe_hold_server);
 PG_FUNCTION_INFO_V1(transcribe_resume_server);
 
 /* As it is called in transcribe_servers. */
@@ -141,18 +149,77 @@ transcribe_closures(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+/* The server of that name, if it is ours and the caller's; else an error. */
+static ForeignServer *
+own_server(const char *name)
+{
+	ForeignServer *server = GetForeignServerByName(name, false);
+
+	if (strcmp(GetForeignDataWrapper(server->fdwid)->fdwname, "transcribe") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("server \"%s\" is not a server of the foreign-data wrapper \"transcribe\"",
+						name)));
+	if (!transcribe_owns_server(server->serverid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_SERVER, name);
+	return server;
+}
+
+/* The value of the server's option "hold", or NULL if it is not set. */
+static const char *
+hold_option(ForeignServer *server)
+{
+	ListCell   *lc;
+
+	foreach(lc, server->options)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+
+		if (strcmp(def->defname, "hold") == 0)
+			return defGetString(def);
+	}
+	return NULL;
+}
+
+/* Do what the caller could type. */
+static void
+alter_server(const char *name, const char *change)
+{
+	char	   *sql = psprintf("ALTER SERVER %s OPTIONS (%s)",
+							   quote_identifier(name), change);
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not alter a server: %s",
+			 SPI_result_code_string(SPI_result));
+	SPI_finish();
+}
+
+/* SQL: begin no more jobs at a server. */
+Datum
+transcribe_hold_server(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	const char *hold = hold_option(own_server(name));
+
+	if (hold == NULL || strcmp(hold, "on") != 0)
+		alter_server(name, hold == NULL ? "ADD hold 'on'" : "SET hold 'on'");
+	PG_RETURN_VOID();
+}
+
 /*
- * SQL: ask a server again, whatever it has said.  That needs no commit: a
- * server is closed in memory alone.
+ * SQL: ask a server again, whether it was held or whatever it has said.  For
+ * the latter there is no need of a commit: a server is closed in memory alone.
  */
 Datum
 transcribe_resume_server(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	ForeignServer *server = GetForeignServerByName(name, false);
+	ForeignServer *server = own_server(name);
 
-	if (!transcribe_owns_server(server->serverid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_SERVER, name);
+	if (hold_option(server) != NULL)
+		alter_server(name, "DROP hold");
 	if (transcribe_state() != NULL)
 		closure_remove_all(server->serverid);
 	wake_at_commit();

@@ -131,6 +131,8 @@ static const Option options_table[] = {
 	"1s", 1, 3600 * 1000},
 	{"retry_max_interval", ForeignServerRelationId, OPTION_TIME, FIELD(retry_max_interval),
 	"5min", 1, 24 * 3600 * 1000},
+	{"hold", ForeignServerRelationId, OPTION_SWITCH, FIELD(held),
+	"off", 0, 0, "off, on"},
 	{"link_local", ForeignServerRelationId, OPTION_SWITCH, FIELD(link_local),
 	"refuse", 0, 0, "refuse, allow"},
 	{"insecure_key", ForeignServerRelationId, OPTION_SWITCH, FIELD(insecure_key),
@@ -586,7 +588,10 @@ parse_options(List *options, const char *model, TranscribeServer *server)
 	}
 }
 
-/* A number that changes when an option does; of a user mapping, too. */
+/*
+ * A number that changes when an option does; of a user mapping, too.  But for
+ * "hold": a server that was held and is not any more is the one that it was.
+ */
 uint32
 server_options_version(List *options)
 {
@@ -598,6 +603,8 @@ server_options_version(List *options)
 		DefElem    *def = lfirst_node(DefElem, lc);
 		char	   *value = defGetString(def);
 
+		if (strcmp(def->defname, "hold") == 0)
+			continue;
 		version = hash_combine(version, hash_bytes((unsigned char *) def->defname,
 												   strlen(def->defname)));
 		version = hash_combine(version, hash_bytes((unsigned char *) value,

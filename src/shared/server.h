@@ -49,6 +49,7 @@ typedef struct TranscribeServer
 	int			max_attempts;
 	int			retry_interval;
 	int			retry_max_interval;
+	bool		held;			/* no more jobs are begun */
 	bool		insecure_key;	/* a key may go out in clear text */
 	bool		link_local;		/* link-local addresses are allowed */
 	char	   *ca_file;		/* or NULL: the system's certificates */

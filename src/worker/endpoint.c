@@ -153,12 +153,14 @@ resolve_key(Job *job)
  * The servers of a list that a role may use now, as EndpointCandidates in the
  * order of the list, with their options for the model, or for their own if
  * that is NULL.  What is wrong with the others is told when none is left.
+ * Those that are held count only if all are, which has the jobs wait.
  */
 List *
 endpoint_candidates(const char *servers, const char *owner, const char *model)
 {
 	Oid			roleid = get_role_oid(owner, true);
 	List	   *candidates = NIL;
+	List	   *held = NIL;
 	ListCell   *lc;
 
 	if (!OidIsValid(roleid))
@@ -178,8 +180,13 @@ endpoint_candidates(const char *servers, const char *owner, const char *model)
 			candidate->key.version = server_options_version(mapping_options(mapping));
 			ReleaseSysCache(mapping);
 		}
-		candidates = lappend(candidates, candidate);
+		if (candidate->server.held)
+			held = lappend(held, candidate);
+		else
+			candidates = lappend(candidates, candidate);
 	}
+	if (candidates == NIL)
+		candidates = held;
 	if (candidates != NIL)
 		((EndpointCandidate *) llast(candidates))->last = true;
 	return candidates;

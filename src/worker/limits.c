@@ -101,6 +101,7 @@ use_of(Oid serverid)
 /*
  * How many more jobs may be claimed for the server.  With ahead, a few more
  * than it may be asked at once, so that their recordings are read meanwhile.
+ * There is room for none while it is held by hand, of which no time is known.
  * If it is closed, there is room for none, and closed_until says until when;
  * it is 0 otherwise.  When that is over, one job may go and see.
  */
@@ -112,6 +113,8 @@ limits_room(const TranscribeServer *server, TranscribeKey key, bool ahead,
 	StateClosure closure;
 
 	*closed_until = 0;
+	if (server->held)
+		return 0;
 	if (closure_get(server, key, &closure))
 	{
 		if (now < closure.until)

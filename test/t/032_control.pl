@@ -98,4 +98,47 @@ is(query('SELECT (SELECT count(*) FROM transcribe_jobs) + (SELECT count(*) FROM 
 	+ (SELECT count(*) FROM transcribe_chunk_segments) + (SELECT count(*) FROM transcribe_attempts)'), '0', 'nothing is left of deleted jobs');
 wait_for($node, 'SELECT count(*) FROM transcribe_progress', '0', 'and nothing is being done for them');
 
+# A server is held: what runs there ends, what waits stays, also over a restart.
+create_server($node, 'gpu', $faulty->url('gate=gpu'), max_requests => 1);
+enqueue(8, 'gpu');
+$faulty->wait_for_calls(1, 'gate=gpu');
+query("SELECT transcribe_hold_server('gpu')");
+is(query("SELECT state FROM transcribe_servers WHERE server = 'gpu'"), 'held', 'a server is held');
+enqueue(1, 'gpu', 'late');
+query("SELECT transcribe_hold_server('broken')");
+like(query("SELECT detail || ' ' || hint FROM transcribe_check_server('broken') WHERE step = 'server'"),
+	qr/jobs wait because of: it is held .*transcribe_resume_server\('broken'\)/, 'which a check tells');
+my $begun = count_jobs('gpu', "status <> 'queued'");
+$faulty->release('gpu');
+wait_for_jobs($begun, 'gpu', "status = 'completed'", 'jobs that had been claimed end');
+wait_for($node, $workers, '0', 'and the worker leaves');
+is(count_jobs('gpu', "status = 'queued'"), 8 - $begun, 'the others wait');
+$node->restart;
+create_server($node, 'cpu', $faulty->url('ok,tag=cpu'));
+enqueue(1, 'cpu');
+wait_for_jobs(1, 'cpu', "status = 'completed'");
+is(query("SELECT state FROM transcribe_servers WHERE server = 'gpu'"), 'held', 'it is held after a restart');
+is(scalar($faulty->log('gate=gpu')), $begun, 'and was asked nothing more');
+command_like([ 'pg_dump', '--schema-only', $node->connstr('postgres') ], qr/hold 'on'/, 'a dump says so, too');
+
+# The next one of a list takes over, and is the last one then.
+enqueue(2, 'gpu, cpu', 'list');
+wait_for_jobs(2, 'list', "status = 'completed' AND served_by = 'cpu'", 'another server of a list takes over');
+create_server($node, 'failing', $faulty->url('status=500,tag=failing'), retry_interval => '1h', retry_max_interval => '1h');
+enqueue(1, 'failing, gpu', 'alone');
+wait_for_jobs(1, 'alone', "status = 'queued' AND attempts = 1 AND served_by = 'failing' AND run_at > now()",
+	'one whose others are held is not asked again at once');
+
+# Resumed, all at once.
+query("SELECT transcribe_resume_server('gpu')");
+wait_for_jobs(8, 'gpu', "status = 'completed'", 'after it is resumed all jobs run');
+wait_for_jobs(1, 'late', "status = 'completed'");
+query("ALTER SERVER gpu OPTIONS (ADD hold 'on')");
+enqueue(1, 'gpu', 'by hand');
+enqueue(1, 'cpu', 'passing');
+wait_for_jobs(1, 'passing', "status = 'completed'");
+is(count_jobs('by hand', "status = 'queued'"), '1', 'ALTER SERVER holds a server');
+query("ALTER SERVER gpu OPTIONS (SET hold 'off')");
+wait_for_jobs(1, 'by hand', "status = 'completed'", 'and lets it go on');
+
 done_testing();
