@@ -30,6 +30,7 @@ PG_MODULE_MAGIC;
 
 extern PGDLLEXPORT void _PG_init(void);
 
+bool		transcribe_enabled;
 char	   *transcribe_server;
 char	   *transcribe_media_directories;
 int			transcribe_max_workers;
@@ -122,6 +123,11 @@ check_media_directories(char **newval, void **extra, GucSource source)
 static void
 define_settings(void)
 {
+	DefineCustomBoolVariable("transcribe.enabled",
+							 "Whether workers begin jobs.",
+							 "When this is off, those that are running go on to their end, and all others wait in the queue.",
+							 &transcribe_enabled, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("transcribe.server",
 							   "Server that transcribe_enqueue uses when none is named.",
 							   "Several, separated by commas, are tried in this order.",
@@ -194,7 +200,7 @@ define_startup_settings(void)
 {
 	DefineCustomIntVariable("transcribe.max_workers",
 							"Workers that transcribe may run at the same time, one per active database.",
-							"They count against max_worker_processes. 0 keeps the queue still, as is wanted on a clone.",
+							"They count against max_worker_processes. 0 keeps the queue still.",
 							&transcribe_max_workers, 4, 0, TRANSCRIBE_MAX_WORKERS,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("transcribe.jobs_per_worker",

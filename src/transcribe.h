@@ -23,6 +23,7 @@ typedef enum TranscribeSandbox
 	TRANSCRIBE_SANDBOX_REQUIRE
 } TranscribeSandbox;
 
+extern bool transcribe_enabled;
 extern char *transcribe_server;
 extern char *transcribe_media_directories;
 extern int	transcribe_max_workers;

@@ -12,6 +12,8 @@
  * who knows what a crash left behind), and while prepared transactions make
  * it doubtful.  In between it sleeps, for ever if need be.
  *
+ * While transcribe.enabled is off it starts none, but forgets none of that.
+ *
  * A database whose worker does not come to work backs off alone.  With no
  * free worker slot it warns once and tries again when a worker ends.
  *
@@ -531,11 +533,12 @@ transcribe_launcher_main(Datum arg)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		TimestampTz next;
+		TimestampTz next = DT_NOEND;
 
 		collect_workers(now);
 		plan_visits();
-		next = launch_workers(now);
+		if (transcribe_enabled)
+			next = launch_workers(now);
 		wait_until(next);
 	}
 }

@@ -458,7 +458,7 @@ claim_jobs(void)
 	}
 	queue_rescue(incarnation, jobs);
 	drop_lost_jobs();
-	groups = queue_waiting();
+	groups = transcribe_enabled ? queue_waiting() : NIL;
 	now = GetCurrentTimestamp();
 	queue_has_more = room_again = false;
 	foreach(lc, groups)
@@ -716,8 +716,11 @@ idle_turn(void)
 	int64		now = worker_clock();
 	int64		timeout = transcribe_idle_timeout * INT64CONST(1000);
 
-	/* One that cannot even claim leaves its place; the launcher backs off. */
-	if (jobs == NIL && claim_failed)
+	/*
+	 * One that cannot even claim leaves its place; the launcher backs off.  So
+	 * does one that may not; the launcher starts another when it may.
+	 */
+	if (jobs == NIL && (claim_failed || !transcribe_enabled))
 	{
 		pg_atomic_write_u32(&database->pending, 1);
 		return false;
@@ -797,6 +800,9 @@ wait_for_something(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+
+		/* transcribe.enabled may be on again. */
+		claim_wanted = true;
 	}
 }
 

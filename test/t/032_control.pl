@@ -141,4 +141,35 @@ is(count_jobs('by hand', "status = 'queued'"), '1', 'ALTER SERVER holds a server
 query("ALTER SERVER gpu OPTIONS (SET hold 'off')");
 wait_for_jobs(1, 'by hand', "status = 'completed'", 'and lets it go on');
 
+# The cluster is stopped: what runs ends, then nothing is there any more.
+create_server($node, 'draining', $faulty->url('gate=draining'), max_requests => 1);
+$node->safe_psql('postgres', 'CREATE DATABASE second');
+$node->safe_psql('second', "CREATE EXTENSION transcribe; CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url('ok,tag=second') . "')");
+enqueue(1, 'draining');
+enqueue(1, 'hanging');
+$faulty->wait_for_calls(1, 'gate=draining');
+$faulty->wait_for_calls(2, 'hang');
+set('enabled', 'off');
+wait_for($node, 'SHOW transcribe.enabled', 'off');
+is(enqueue(3, 'draining', 'waiting'), '3', 'enqueueing works as ever');
+$node->safe_psql('second', "SELECT transcribe_enqueue('second', '$wav')");
+query("SELECT transcribe_cancel(id) FROM transcribe_jobs WHERE server = 'hanging'");
+wait_for_hung_up(2, 'hang', 'so does cancelling');
+$faulty->release('draining');
+wait_for_jobs(1, 'draining', "status = 'completed'", 'what had been begun ends');
+wait_for($node, $workers, '0', 'and the worker leaves');
+is(count_jobs('waiting', "status = 'queued'"), '3', 'nothing else is begun');
+is(scalar($faulty->log('ok,tag=second')), 0, 'nor in another database');
+$node->restart;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'"), 'after a restart');
+query("SELECT transcribe_enqueue('restarted 1', '$wav', server => 'cpu')");
+is(query($workers), '0', 'that is still so');
+my $on = query('SELECT now()');
+set('enabled', 'on');
+wait_for_jobs(3, 'waiting', "status = 'completed'", 'when it may go on it does');
+wait_for_jobs(1, 'restarted', "status = 'completed'", 'with all that waits');
+is(query("SELECT count(*) FROM transcribe_jobs WHERE status = 'completed' AND started_at < '$on' AND (session_id LIKE 'waiting %' OR session_id LIKE 'restarted %')"),
+	'0', 'and nothing began before');
+ok($node->poll_query_until('second', "SELECT status = 'completed' FROM transcribe_jobs"), 'in all databases');
+
 done_testing();
