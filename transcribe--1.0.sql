@@ -105,7 +105,8 @@ CREATE INDEX transcribe_jobs_queued
     WHERE status = 'queued';
 CREATE INDEX transcribe_jobs_running ON transcribe_jobs (id)
     WHERE status IN ('preprocessing', 'transcribing');
--- By what became of them, and when: to retry what has failed since, for example.
+-- By what became of them, and when: to retry what has failed since, or to purge
+-- what is old.
 CREATE INDEX transcribe_jobs_finished ON transcribe_jobs (home, status, finished_at)
     WHERE finished_at IS NOT NULL;
 CREATE INDEX transcribe_jobs_session ON transcribe_jobs (session_id, id);
@@ -360,6 +361,15 @@ LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_delete(bigint) IS
 'remove a job in any status, with its segments, chunks and attempts; one that is running is dropped';
+
+CREATE FUNCTION transcribe_purge(
+    failed_before timestamptz DEFAULT NULL,
+    completed_before timestamptz DEFAULT NULL, max_jobs integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_purge(timestamptz, timestamptz, integer) IS
+'remove jobs that failed or were cancelled before the one time, or completed before the other, with all that belongs to them; returns how many';
 
 CREATE FUNCTION transcribe_adopt() RETURNS bigint
 LANGUAGE sql VOLATILE
@@ -679,6 +689,22 @@ END;
 REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer) IS
 'take up to so many due jobs of a group, by run_at, then id, for the worker of this incarnation';
+
+CREATE FUNCTION transcribe_oldest(
+    OUT failed timestamptz, OUT completed timestamptz)
+RETURNS record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT least((SELECT min(j.finished_at) FROM transcribe_jobs j
+                  WHERE j.home = transcribe_home() AND j.status = 'failed'),
+                 (SELECT min(j.finished_at) FROM transcribe_jobs j
+                  WHERE j.home = transcribe_home() AND j.status = 'cancelled')),
+           (SELECT min(j.finished_at) FROM transcribe_jobs j
+            WHERE j.home = transcribe_home() AND j.status = 'completed');
+END;
+REVOKE ALL ON FUNCTION transcribe_oldest() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_oldest() IS
+'when the first of the jobs ended that failed or were cancelled, and of those that completed';
 
 CREATE FUNCTION transcribe_lost(incarnation bigint, job_ids bigint[])
 RETURNS SETOF bigint

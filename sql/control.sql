@@ -125,6 +125,47 @@ SELECT transcribe_delete(:other);
 SELECT * FROM everything;
 DROP FUNCTION steal CASCADE;
 
+-- transcribe_purge: what ended before a time, of two kinds
+SELECT count(transcribe_enqueue('completed ' || n, :'path')) FROM generate_series(1, 3) n;
+SELECT complete_jobs('whisper');
+SELECT count(transcribe_enqueue('failed ' || n, :'path')) FROM generate_series(1, 3) n;
+SELECT fail_jobs('whisper', 'not_found');
+SELECT transcribe_enqueue('cancelled', :'path') AS cancelled \gset
+SELECT transcribe_cancel(:cancelled);
+SELECT transcribe_enqueue('queued', :'path') > 0 AS enqueued;
+SELECT transcribe_purge() AS none, transcribe_purge(now() - interval '1 hour', now() - interval '1 hour') AS too_young;
+SELECT transcribe_purge(now() + interval '1 hour', max_jobs => 1) AS one, transcribe_purge(max_jobs => 0, failed_before => 'infinity') AS none;
+SELECT transcribe_purge('infinity', '-infinity') AS failed;
+SELECT * FROM everything;
+SELECT transcribe_purge(NULL, 'infinity', 2) AS completed;
+SELECT * FROM everything;
+SELECT transcribe_purge(NULL, NULL, -1);
+-- of both kinds, up to so many; the one that waits stays
+SELECT fail_jobs('whisper', 'not_found');
+SELECT transcribe_enqueue('queued', :'path') > 0 AS enqueued;
+SELECT transcribe_purge('infinity', 'infinity', 2) AS both, transcribe_purge('infinity', 'infinity') AS none;
+SELECT * FROM everything;
+TRUNCATE transcribe_jobs;
+-- one's own
+SET ROLE regress_alice;
+SELECT transcribe_enqueue('alice', :'path') > 0 AS enqueued;
+RESET ROLE;
+SELECT fail_jobs('whisper', 'not_found');
+SET ROLE regress_bob;
+SELECT transcribe_purge('infinity', 'infinity');
+SET ROLE regress_alice;
+SELECT transcribe_purge('infinity', 'infinity');
+SELECT * FROM transcribe_oldest();
+RESET ROLE;
+-- when the first of each kind ended
+SELECT count(transcribe_enqueue('oldest ' || n, :'path')) FROM generate_series(1, 3) n;
+SELECT fail_jobs('whisper', 'not_found');
+UPDATE transcribe_jobs SET finished_at = timestamptz '2026-01-01 UTC' - interval '1 day' * right(session_id, 1)::integer,
+    status = CASE session_id WHEN 'oldest 2' THEN 'cancelled' WHEN 'oldest 3' THEN 'completed' ELSE status END;
+SELECT failed AT TIME ZONE 'UTC' AS failed, completed AT TIME ZONE 'UTC' AS completed FROM transcribe_oldest();
+TRUNCATE transcribe_jobs;
+SELECT * FROM transcribe_oldest();
+
 DROP VIEW queue, everything;
 DROP FUNCTION complete_jobs;
 DROP FUNCTION fail_jobs;

@@ -38,6 +38,8 @@ int			transcribe_jobs_per_worker;
 int			transcribe_media_processes;
 int			transcribe_idle_timeout;
 int			transcribe_naptime;
+int			transcribe_retain_completed;
+int			transcribe_retain_failed;
 int			transcribe_max_file_size;
 int			transcribe_max_duration;
 int			transcribe_media_timeout;
@@ -150,9 +152,19 @@ define_settings(void)
 							&transcribe_idle_timeout, 60, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("transcribe.naptime",
-							"Time between visits to a database with prepared transactions that enqueued jobs.",
+							"Time between visits to a database with prepared transactions that enqueued jobs, and between removals of old jobs.",
 							"Databases without such transactions are never polled.",
 							&transcribe_naptime, 60, 1, INT_MAX / 1000,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("transcribe.retain_completed",
+							"Time for which completed jobs are kept, and their transcripts.",
+							"-1 means for ever.",
+							&transcribe_retain_completed, -1, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("transcribe.retain_failed",
+							"Time for which jobs are kept that failed or were cancelled.",
+							"-1 means for ever.",
+							&transcribe_retain_failed, -1, -1, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("transcribe.max_file_size",
 							"Largest recording that is read.",

@@ -31,6 +31,8 @@ extern int	transcribe_jobs_per_worker;
 extern int	transcribe_media_processes;
 extern int	transcribe_idle_timeout;	/* seconds */
 extern int	transcribe_naptime;		/* seconds */
+extern int	transcribe_retain_completed;	/* seconds; -1: for ever */
+extern int	transcribe_retain_failed;	/* likewise */
 extern int	transcribe_max_file_size;	/* megabytes */
 extern int	transcribe_max_duration;	/* seconds */
 extern int	transcribe_media_timeout;	/* seconds */

@@ -8,9 +8,10 @@
  * database, reads shared catalogs alone, and is in nobody's way.
  *
  * It starts a worker for a database when something was committed there,
- * when a job comes due, when it has to be visited (all databases at start:
- * who knows what a crash left behind), and while prepared transactions make
- * it doubtful.  In between it sleeps, for ever if need be.
+ * when a job comes due to start, or to be removed, when it has to be visited
+ * (all databases at start: who knows what a crash left behind), and while
+ * prepared transactions make it doubtful.  In between it sleeps, for ever if
+ * need be.
  *
  * While transcribe.enabled is off it starts none, but forgets none of that.
  *
@@ -477,6 +478,19 @@ leave(int code, Datum arg)
 	pg_atomic_write_u64(&state->launcher, 0);
 }
 
+/* Read the settings; if others say what is to be kept, who knows what is not? */
+static void
+reload_settings(void)
+{
+	int			completed = transcribe_retain_completed;
+	int			failed = transcribe_retain_failed;
+
+	ProcessConfigFile(PGC_SIGHUP);
+	if (completed != transcribe_retain_completed ||
+		failed != transcribe_retain_failed)
+		pg_atomic_write_u32(&state->visit_all, 1);
+}
+
 /* Sleep until somebody wakes us, or until the given time. */
 static void
 wait_until(TimestampTz until)
@@ -503,7 +517,7 @@ wait_until(TimestampTz until)
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
+		reload_settings();
 	}
 }
 

@@ -1,12 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * control.c
- *	  Cancelling, retrying and deleting jobs.
+ *	  Cancelling, retrying, deleting and purging jobs.
  *
- * Runs in the caller's backend.  A running job is cancelled, or deleted, by
- * its row alone: at commit its worker is woken, sees that the claim is lost,
- * and drops what it is doing; a result that comes in between is refused by the
- * row, or because there is none.
+ * Runs in the caller's backend, and transcribe_purge in the worker as well,
+ * which calls it for transcribe.retain_completed and transcribe.retain_failed.
+ *
+ * A running job is cancelled, or deleted, by its row alone: at commit its
+ * worker is woken, sees that the claim is lost, and drops what it is doing; a
+ * result that comes in between is refused by the row, or because there is none.
  *
  * What belongs to a job is deleted after its row, by another statement: who
  * writes of a job locks its row first, so that nothing can come afterwards,
@@ -21,6 +23,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/timestamp.h"
 
 #include "session/tables.h"
@@ -31,6 +34,7 @@ PG_FUNCTION_INFO_V1(transcribe_cancel);
 PG_FUNCTION_INFO_V1(transcribe_retry);
 PG_FUNCTION_INFO_V1(transcribe_retry_failed);
 PG_FUNCTION_INFO_V1(transcribe_delete);
+PG_FUNCTION_INFO_V1(transcribe_purge);
 
 /* What a job is set to that is queued again. */
 #define QUEUED_AGAIN \
@@ -86,6 +90,24 @@ static Statement delete_job = {
 	"WHERE j.id OPERATOR(pg_catalog.=) $1 "
 	"RETURNING j.claimed_by IS NOT NULL",
 	1, {INT8OID}
+};
+
+/*
+ * The ids of ended jobs that were deleted, $5 of them at most.  What somebody
+ * else is changing is left for another time.  They go by an array, so that
+ * no plan reads more of the table than that, however large it is.
+ */
+static Statement purge_jobs = {
+	"WITH gone AS (DELETE FROM %1$s.transcribe_jobs d "
+	"WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"SELECT j.id FROM %1$s.transcribe_jobs j "
+	"WHERE j.home OPERATOR(pg_catalog.=) %1$s.transcribe_home() "
+	"AND j.status OPERATOR(pg_catalog.=) ANY ($3) "
+	"AND j.finished_at OPERATOR(pg_catalog.<) $4 "
+	"AND " TABLES_OWNED
+	"LIMIT $5 FOR UPDATE SKIP LOCKED)) RETURNING d.id) "
+	"SELECT pg_catalog.array_agg(gone.id), pg_catalog.count(*) FROM gone",
+	5, {OIDOID, BOOLOID, TEXTARRAYOID, TIMESTAMPTZOID, INT8OID}
 };
 
 /* What belongs to jobs that were deleted. */
@@ -201,4 +223,61 @@ transcribe_delete(PG_FUNCTION_ARGS)
 	if (running)
 		wake_at_commit();
 	PG_RETURN_VOID();
+}
+
+/*
+ * Delete ended jobs of one of the statuses that finished before a time, as
+ * many as max_jobs, or all if that is negative.  Returns how many.
+ */
+static int64
+purge(TablesScope *scope, Oid caller, const char *statuses, Datum before,
+	  int64 max_jobs)
+{
+	Datum		values[5];
+	Datum		ids[1];
+	bool		isnull;
+	int64		count;
+
+	values[0] = ObjectIdGetDatum(caller);
+	values[1] = BoolGetDatum(superuser_arg(caller));
+	values[2] = OidInputFunctionCall(F_ARRAY_IN, unconstify(char *, statuses),
+									 TEXTOID, -1);
+	values[3] = before;
+	values[4] = Int64GetDatum(max_jobs);
+	tables_execute(scope, &purge_jobs, values, max_jobs < 0 ? "    n" : NULL);
+	ids[0] = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
+						   &isnull);
+	if (isnull)
+		return 0;
+	count = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
+										SPI_tuptable->tupdesc, 2, &isnull));
+	tables_execute(scope, &delete_belongings, ids, NULL);
+	return count;
+}
+
+/*
+ * SQL: remove what has ended before a time, with all that belongs to it, of the
+ * caller and of roles whose rights it has.  Returns how many jobs.
+ */
+Datum
+transcribe_purge(PG_FUNCTION_ARGS)
+{
+	Oid			caller = GetUserId();
+	int64		max_jobs = PG_ARGISNULL(2) ? -1 : PG_GETARG_INT32(2);
+	int64		count = 0;
+	TablesScope scope;
+
+	if (!PG_ARGISNULL(2) && max_jobs < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_jobs must not be negative")));
+	tables_begin_all(&scope, fcinfo);
+	if (!PG_ARGISNULL(0))
+		count += purge(&scope, caller, "{failed,cancelled}", PG_GETARG_DATUM(0),
+					   max_jobs);
+	if (!PG_ARGISNULL(1))
+		count += purge(&scope, caller, "{completed}", PG_GETARG_DATUM(1),
+					   max_jobs < 0 ? -1 : max_jobs - count);
+	tables_end(&scope);
+	PG_RETURN_INT64(count);
 }

@@ -65,8 +65,9 @@ typedef struct StateDatabase
 								 * at PREPARE, cleared by a worker that finds
 								 * none left */
 	pg_atomic_uint64 worker;	/* Latch * of its worker, or 0 */
-	TimestampTz next_due;		/* when the next queued job may start, or
-								 * DT_NOEND; under the lock */
+	TimestampTz next_due;		/* when the next queued job may start, or an
+								 * old one is to be removed; or DT_NOEND;
+								 * under the lock */
 	int			failures;		/* starts since a worker last came to work;
 								 * under the lock */
 } StateDatabase;

@@ -577,6 +577,45 @@ queue_fail(int64 incarnation, Job *job)
 	return status == NULL ? NULL : MemoryContextStrdup(job->context, status);
 }
 
+/*
+ * Remove up to so many jobs that ended before the time of their kind, if it is
+ * not DT_NOBEGIN.  Returns how many.
+ */
+int64
+queue_purge(TimestampTz failed_before, TimestampTz completed_before,
+			int max_jobs)
+{
+	static Statement statement = {
+		"SELECT %1$s.transcribe_purge($1, $2, $3)",
+		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	};
+	Datum		values[3];
+	bool		isnull;
+
+	values[0] = TimestampTzGetDatum(failed_before);
+	values[1] = TimestampTzGetDatum(completed_before);
+	values[2] = Int32GetDatum(max_jobs);
+	execute(&statement, values, NULL);
+	return DatumGetInt64(column(0, 1, &isnull));
+}
+
+/* When the first of the jobs of each kind ended; DT_NOEND if there is none. */
+void
+queue_oldest(TimestampTz *failed, TimestampTz *completed)
+{
+	static Statement statement = {
+		"SELECT failed, completed FROM %1$s.transcribe_oldest()"
+	};
+	Datum		value;
+	bool		isnull;
+
+	execute(&statement, NULL, NULL);
+	value = column(0, 1, &isnull);
+	*failed = isnull ? DT_NOEND : DatumGetTimestampTz(value);
+	value = column(0, 2, &isnull);
+	*completed = isnull ? DT_NOEND : DatumGetTimestampTz(value);
+}
+
 /* Announce a change; at commit of a transaction of its own. */
 void
 queue_notify(int64 job_id, const char *status)

@@ -37,6 +37,9 @@ extern bool queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
 extern void queue_save_attempts(Job *job);
 extern bool queue_complete(int64 incarnation, Job *job, int chunks);
 extern char *queue_fail(int64 incarnation, Job *job);
+extern int64 queue_purge(TimestampTz failed_before,
+						 TimestampTz completed_before, int max_jobs);
+extern void queue_oldest(TimestampTz *failed, TimestampTz *completed);
 extern void queue_notify(int64 job_id, const char *status);
 
 #endif							/* TRANSCRIBE_QUEUE_H */

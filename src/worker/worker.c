@@ -10,7 +10,8 @@
  *
  * A turn of the loop: take what the agent sends, write what there is to
  * write (one transaction for all jobs; if that fails, one for each alone),
- * claim what is due, and give the agent what may start.
+ * claim what is due, and give the agent what may start.  Old jobs are removed
+ * where there is nothing to claim.
  *
  * It leaves when it has had nothing to do for transcribe.idle_timeout, when
  * it is told to, and when somebody wants to drop, rename or copy its
@@ -51,6 +52,7 @@
 #include "worker/endpoint.h"
 #include "worker/job.h"
 #include "worker/limits.h"
+#include "worker/purge.h"
 #include "worker/queue.h"
 #include "worker/settings.h"
 
@@ -214,6 +216,7 @@ remove_ended_jobs(void)
 	if (removed)
 	{
 		room_again = true;
+		purge_note_end();
 		publish_job_count();
 	}
 }
@@ -546,6 +549,33 @@ claim_turn(void)
 	}
 	PG_END_TRY();
 	remove_ended_jobs();
+
+	/* Whoever woke us may have cancelled a job that waited. */
+	purge_note_end();
+}
+
+/* Remove some of the jobs that are not to be kept any longer. */
+static void
+purge_turn(void)
+{
+	if (claim_wanted || shutdown_requested ||
+		GetCurrentTimestamp() < purge_due())
+		return;
+	PG_TRY();
+	{
+		begin(false);
+		if (queue_find_extension())
+			purge_batch();
+		else
+			purge_put_off();
+		commit();
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+		purge_put_off();
+	}
+	PG_END_TRY();
 }
 
 /* Say what a job waits for, unless that is said already. */
@@ -727,7 +757,7 @@ idle_turn(void)
 	}
 	if (jobs != NIL)
 		visiting = false;
-	if (jobs != NIL || claim_wanted)
+	if (jobs != NIL || claim_wanted || (purge_has_more() && !me->wanted))
 	{
 		idle_since = -1;
 		return true;
@@ -801,8 +831,9 @@ wait_for_something(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 
-		/* transcribe.enabled may be on again. */
+		/* More may be allowed now, or less is to be kept. */
 		claim_wanted = true;
+		purge_reset();
 	}
 }
 
@@ -843,7 +874,7 @@ leave(int code, Datum arg)
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	if (me->jobs > 0)
 		pg_atomic_write_u32(&database->pending, 1);
-	database->next_due = next_due;
+	database->next_due = no_extension ? DT_NOEND : Min(next_due, purge_due());
 	memset(state_worker_progress(my_slot), 0,
 		   sizeof(StateProgress) * transcribe_jobs_per_worker);
 	memset(me, 0, sizeof(*me));
@@ -938,6 +969,7 @@ turn(void)
 	dispatch();
 	claim_turn();
 	dispatch();
+	purge_turn();
 	if (shutdown_requested || !probe_turn())
 		return false;
 	for (ListCell *lc = list_head(jobs); lc != NULL; lc = lnext(jobs, lc))

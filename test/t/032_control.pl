@@ -172,4 +172,50 @@ is(query("SELECT count(*) FROM transcribe_jobs WHERE status = 'completed' AND st
 	'0', 'and nothing began before');
 ok($node->poll_query_until('second', "SELECT status = 'completed' FROM transcribe_jobs"), 'in all databases');
 
+# Nothing is removed unless a setting says so; then what has failed goes alone.
+query('SELECT transcribe_delete(id) FROM transcribe_jobs');
+enqueue(2, 'cpu', 'good');
+enqueue(2, 'other', 'bad');
+wait_for_jobs(2, 'good', "status = 'completed'");
+wait_for_jobs(2, 'bad', "status = 'failed'");
+wait_for($node, $workers, '0');
+my $attempts = query("SELECT count(*) FROM transcribe_attempts a JOIN transcribe_jobs j ON j.id = a.job_id WHERE j.status = 'completed'");
+set('retain_failed', '0');
+wait_for_jobs(0, 'bad', 'true', 'failed jobs are removed, without anything to wake a worker');
+is(query('SELECT count(*) FROM transcribe_attempts'), $attempts, 'with all that belongs to them');
+is(query('SELECT count(DISTINCT session_id) FROM transcribe_segments'), '2', 'transcripts are kept');
+set('retain_failed', '-1');
+
+# In batches, those that are old enough.
+sub insert_finished
+{
+	my ($count, $status, $age) = @_;
+
+	query("INSERT INTO transcribe_jobs (session_id, path, server, owner, status, finished_at, home)
+		SELECT 'old ' || n, '/old', 'cpu', current_user, '$status', now() - interval '$age', transcribe_home() FROM generate_series(1, $count) n");
+	return;
+}
+insert_finished(1100, 'cancelled', '2 days');
+insert_finished(100, 'failed', '2 days');
+insert_finished(10, 'failed', '1 hour');
+insert_finished(10, 'completed', '2 days');
+query("UPDATE transcribe_jobs SET home = home + 1 WHERE id = (SELECT min(id) FROM transcribe_jobs WHERE status = 'cancelled')");
+set('retain_failed', '1d');
+wait_for_jobs(21, 'old', 'true', 'all that are old enough are removed, batch by batch');
+is(count_jobs('old', "status = 'failed'"), '10', 'younger ones are not');
+is(count_jobs('old', "status = 'cancelled'"), '1', 'nor is one of another home');
+
+# An idle database is woken when the next one is old enough.
+wait_for($node, $workers, '0');
+insert_finished(5, 'failed', '23:59:55');
+query('SELECT transcribe_wake()');
+wait_for_jobs(10, 'old', "status = 'failed'", 'a worker comes for what was not old enough when it looked');
+wait_for($node, $workers, '0', 'and leaves');
+
+# Transcripts go if that is asked for, by hand or by a setting.
+is(query("SELECT transcribe_purge(completed_before => now() - interval '1 day')"), '10', 'completed jobs are removed by hand');
+set('retain_completed', '0');
+wait_for_jobs(0, 'good', 'true', 'or by a setting');
+is(query('SELECT count(*) FROM transcribe_chunk_segments'), '0', 'with their transcripts');
+
 done_testing();
