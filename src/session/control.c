@@ -18,12 +18,14 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "session/tables.h"
@@ -35,6 +37,12 @@ PG_FUNCTION_INFO_V1(transcribe_retry);
 PG_FUNCTION_INFO_V1(transcribe_retry_failed);
 PG_FUNCTION_INFO_V1(transcribe_delete);
 PG_FUNCTION_INFO_V1(transcribe_purge);
+
+/*
+ * How often to try to queue jobs again while others of the same keys are being
+ * enqueued at the same moment.
+ */
+#define MAX_TRIES	10
 
 /* What a job is set to that is queued again. */
 #define QUEUED_AGAIN \
@@ -121,9 +129,66 @@ static Statement delete_belongings = {
 	1, {INT8ARRAYOID}
 };
 
-/* Change the state of a job that the caller may change; whether it did. */
+/*
+ * Run a statement in a subtransaction.  False if a constraint was in the way:
+ * a job that it queues again has got one beside it that was being enqueued.
+ */
 static bool
-change_job(FunctionCallInfo fcinfo, Statement *statement)
+try_to_execute(TablesScope *scope, Statement *statement, Datum *values,
+			   const char *nulls)
+{
+	MemoryContext oldcontext = CurrentMemoryContext;
+	ResourceOwner oldowner = CurrentResourceOwner;
+	volatile bool good = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(oldcontext);
+	PG_TRY();
+	{
+		tables_execute(scope, statement, values, nulls);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(oldcontext);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (error->sqlerrcode != ERRCODE_EXCLUSION_VIOLATION)
+			ReThrowError(error);
+		FreeErrorData(error);
+		good = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(oldcontext);
+	CurrentResourceOwner = oldowner;
+	return good;
+}
+
+/*
+ * Queue jobs again; returns how many.  What is being enqueued at this moment
+ * the constraint waits for, and the next try sees it.
+ */
+static int64
+queue_again(TablesScope *scope, Statement *statement, Datum *values,
+			const char *nulls)
+{
+	for (int try = 0; try < MAX_TRIES; try++)
+	{
+		if (try_to_execute(scope, statement, values, nulls))
+			return SPI_processed;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("could not retry because of concurrent activity on the same recording"),
+			 errhint("Try again.")));
+}
+
+/* End a job that the caller may end, or queue it again; whether it was done. */
+static bool
+change_job(FunctionCallInfo fcinfo, Statement *statement, bool again)
 {
 	Oid			caller = GetUserId();
 	int64		job_id = PG_GETARG_INT64(0);
@@ -133,8 +198,13 @@ change_job(FunctionCallInfo fcinfo, Statement *statement)
 
 	tables_begin(&scope, fcinfo);
 	tables_check_owner(&scope, caller, job_id);
-	tables_execute(&scope, statement, values, NULL);
-	changed = SPI_processed > 0;
+	if (again)
+		changed = queue_again(&scope, statement, values, NULL) > 0;
+	else
+	{
+		tables_execute(&scope, statement, values, NULL);
+		changed = SPI_processed > 0;
+	}
 	tables_end(&scope);
 	if (changed)
 		wake_at_commit();
@@ -145,7 +215,7 @@ change_job(FunctionCallInfo fcinfo, Statement *statement)
 Datum
 transcribe_cancel(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(change_job(fcinfo, &cancel_job));
+	PG_RETURN_BOOL(change_job(fcinfo, &cancel_job, false));
 }
 
 /*
@@ -155,7 +225,7 @@ transcribe_cancel(PG_FUNCTION_ARGS)
 Datum
 transcribe_retry(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(change_job(fcinfo, &retry_job));
+	PG_RETURN_BOOL(change_job(fcinfo, &retry_job, true));
 }
 
 /*
@@ -190,8 +260,7 @@ transcribe_retry_failed(PG_FUNCTION_ARGS)
 	}
 
 	tables_begin(&scope, fcinfo);
-	tables_execute(&scope, &retry_failed, values, nulls);
-	count = SPI_processed;
+	count = queue_again(&scope, &retry_failed, values, nulls);
 	tables_end(&scope);
 	if (count > 0)
 		wake_at_commit();
