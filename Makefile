@@ -56,6 +56,7 @@ OBJS = \
 	src/worker/timeline.o \
 	src/worker/utf8.o \
 	src/worker/worker.o \
+	src/worker/write.o \
 	src/wire/wire.o
 
 # The programs run beside the server, not in it: plain C, no PostgreSQL.

@@ -629,7 +629,7 @@ BEGIN ATOMIC
       AND j.home = transcribe_home()
       AND (NOT COALESCE(transcribe_is_live(j.claimed_by), false)
            OR (j.claimed_by = transcribe_rescue.incarnation
-               AND j.id <> ALL (transcribe_rescue.held)))
+               AND j.id NOT IN (SELECT unnest(transcribe_rescue.held))))
     RETURNING j.*;
 END;
 REVOKE ALL ON FUNCTION transcribe_rescue(bigint, bigint[]) FROM PUBLIC;
@@ -754,14 +754,19 @@ REVOKE ALL ON FUNCTION transcribe_saved(bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_saved(bigint[]) IS
 'what earlier attempts of the jobs have saved';
 
-CREATE FUNCTION transcribe_start_over(incarnation bigint, job_id bigint)
-RETURNS boolean
+-- Each of the following takes the jobs of one turn of the worker together: its
+-- arrays belong together element by element, NULL stands for one that is left
+-- out.  Returned are the jobs whose claim holds; the others are changed in
+-- nothing.
+
+CREATE FUNCTION transcribe_start_over(incarnation bigint, job_ids bigint[])
+RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     WITH mine AS (
         UPDATE transcribe_jobs j
         SET progress = 0
-        WHERE j.id = transcribe_start_over.job_id
+        WHERE j.id = ANY (transcribe_start_over.job_ids)
           AND j.claimed_by = transcribe_start_over.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
         RETURNING j.id),
@@ -771,58 +776,66 @@ BEGIN ATOMIC
     stale_segments AS (
         DELETE FROM transcribe_chunk_segments s USING mine
         WHERE s.job_id = mine.id)
-    SELECT EXISTS (SELECT FROM mine);
+    SELECT mine.id FROM mine;
 END;
-REVOKE ALL ON FUNCTION transcribe_start_over(bigint, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_start_over(bigint, bigint) IS
-'forget what earlier attempts have saved, because it is of another recording or of other options; false if the claim was lost';
+REVOKE ALL ON FUNCTION transcribe_start_over(bigint, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_start_over(bigint, bigint[]) IS
+'forget what earlier attempts have saved, because it is of another recording or of other options; returns the jobs whose claim holds';
 
-CREATE FUNCTION transcribe_transcribing(incarnation bigint, job_id bigint)
-RETURNS boolean
+CREATE FUNCTION transcribe_transcribing(incarnation bigint, job_ids bigint[])
+RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH begun AS (
-        UPDATE transcribe_jobs j
-        SET status = 'transcribing'
-        WHERE j.id = transcribe_transcribing.job_id
-          AND j.claimed_by = transcribe_transcribing.incarnation
-          AND j.status = 'preprocessing'
-        RETURNING j.id)
-    SELECT EXISTS (SELECT FROM begun);
+    UPDATE transcribe_jobs j
+    SET status = 'transcribing'
+    WHERE j.id = ANY (transcribe_transcribing.job_ids)
+      AND j.claimed_by = transcribe_transcribing.incarnation
+      AND j.status = 'preprocessing'
+    RETURNING j.id;
 END;
-REVOKE ALL ON FUNCTION transcribe_transcribing(bigint, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_transcribing(bigint, bigint) IS
-'the first request of a job is under way';
+REVOKE ALL ON FUNCTION transcribe_transcribing(bigint, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_transcribing(bigint, bigint[]) IS
+'the first requests of the jobs are under way; returns those whose claim holds';
 
-CREATE FUNCTION transcribe_save_chunk(
-    incarnation bigint, job_id bigint, chunk_no integer, plan text,
-    start_s double precision, end_s double precision,
-    audio_s double precision, spans double precision[], model text,
-    language text, progress integer, segments jsonb,
-    channel integer DEFAULT NULL, loudness_lufs double precision DEFAULT NULL,
-    server text DEFAULT NULL)
-RETURNS boolean
+CREATE FUNCTION transcribe_save_chunks(
+    incarnation bigint, job_ids bigint[], chunk_nos integer[], plans text[],
+    start_s double precision[], end_s double precision[],
+    audio_s double precision[], spans text[], servers text[], models text[],
+    languages text[], progress integer[], segments jsonb,
+    channels integer[] DEFAULT NULL,
+    loudness_lufs double precision[] DEFAULT NULL)
+RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH mine AS (
+    WITH given AS MATERIALIZED (
+        SELECT g.*
+        FROM unnest(transcribe_save_chunks.job_ids, transcribe_save_chunks.chunk_nos,
+                    transcribe_save_chunks.plans, transcribe_save_chunks.start_s,
+                    transcribe_save_chunks.end_s, transcribe_save_chunks.audio_s,
+                    transcribe_save_chunks.spans, transcribe_save_chunks.servers,
+                    transcribe_save_chunks.models, transcribe_save_chunks.languages,
+                    transcribe_save_chunks.progress, transcribe_save_chunks.channels,
+                    transcribe_save_chunks.loudness_lufs)
+             AS g (job_id, chunk_no, plan, start_s, end_s, audio_s, spans, server,
+                   model, language, progress, channel, loudness_lufs)),
+    mine AS (
         UPDATE transcribe_jobs j
-        SET progress = greatest(j.progress, transcribe_save_chunk.progress)
-        WHERE j.id = transcribe_save_chunk.job_id
-          AND j.claimed_by = transcribe_save_chunk.incarnation
+        SET progress = greatest(j.progress, reached.progress)
+        FROM (SELECT given.job_id, max(given.progress) AS progress
+              FROM given GROUP BY given.job_id) reached
+        WHERE j.id = reached.job_id
+          AND j.claimed_by = transcribe_save_chunks.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
-        RETURNING j.id, j.owner, j.server),
+        RETURNING j.id, j.owner),
     saved AS (
         INSERT INTO transcribe_chunks (job_id, chunk_no, owner, plan, start_s,
                                        end_s, audio_s, spans, channel,
                                        loudness_lufs, server, model, language)
-        SELECT mine.id, transcribe_save_chunk.chunk_no, mine.owner,
-               transcribe_save_chunk.plan, transcribe_save_chunk.start_s,
-               transcribe_save_chunk.end_s, transcribe_save_chunk.audio_s,
-               transcribe_save_chunk.spans, transcribe_save_chunk.channel,
-               transcribe_save_chunk.loudness_lufs,
-               COALESCE(transcribe_save_chunk.server, mine.server),
-               transcribe_save_chunk.model, transcribe_save_chunk.language
-        FROM mine
+        SELECT mine.id, given.chunk_no, mine.owner, given.plan, given.start_s,
+               given.end_s, given.audio_s, given.spans::double precision[],
+               given.channel, given.loudness_lufs, given.server, given.model,
+               given.language
+        FROM mine JOIN given ON given.job_id = mine.id
         RETURNING transcribe_chunks.job_id, transcribe_chunks.chunk_no,
                   transcribe_chunks.owner, transcribe_chunks.channel),
     saved_segments AS (
@@ -832,23 +845,23 @@ BEGIN ATOMIC
         SELECT saved.job_id, saved.chunk_no, s.n, saved.owner, s.start_s,
                s.end_s, s.text, s.speaker, saved.channel, s.avg_logprob,
                s.compression_ratio, s.no_speech_prob, s.words
-        FROM saved, jsonb_to_recordset(transcribe_save_chunk.segments) AS s (
-             n integer, start_s double precision, end_s double precision, text text,
-             speaker text, avg_logprob double precision,
-             compression_ratio double precision, no_speech_prob double precision,
-             words jsonb))
-    SELECT EXISTS (SELECT FROM saved);
+        FROM saved JOIN jsonb_to_recordset(transcribe_save_chunks.segments) AS s (
+             job_id bigint, chunk_no integer, n integer, start_s double precision,
+             end_s double precision, text text, speaker text,
+             avg_logprob double precision, compression_ratio double precision,
+             no_speech_prob double precision, words jsonb)
+            ON s.job_id = saved.job_id AND s.chunk_no = saved.chunk_no)
+    SELECT mine.id FROM mine;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
-    double precision, double precision, double precision, double precision[],
-    text, text, integer, jsonb, integer, double precision, text) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_chunk(bigint, bigint, integer, text,
-    double precision, double precision, double precision, double precision[],
-    text, text, integer, jsonb, integer, double precision, text) IS
-'save the answer for a chunk: its segments, and the job''s progress; false if the claim was lost';
+REVOKE ALL ON FUNCTION transcribe_save_chunks(bigint, bigint[], integer[], text[],
+    double precision[], double precision[], double precision[], text[], text[],
+    text[], text[], integer[], jsonb, integer[], double precision[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_chunks(bigint, bigint[], integer[], text[],
+    double precision[], double precision[], double precision[], text[], text[],
+    text[], text[], integer[], jsonb, integer[], double precision[]) IS
+'save answers for chunks: their segments, as an array of objects, and how far the jobs are; spans are literals of arrays; returns the jobs whose claim holds';
 
-CREATE FUNCTION transcribe_save_attempts(job_id bigint, attempts jsonb)
-RETURNS bigint
+CREATE FUNCTION transcribe_save_attempts(attempts jsonb) RETURNS bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     WITH saved AS (
@@ -859,60 +872,71 @@ BEGIN ATOMIC
         SELECT j.id, j.owner, a.attempt, a.chunk_no, a.server, a.model,
                a.started_at, a.elapsed_s, a.audio_s, a.sent_bytes, a.http_status,
                a.error_code, a.error, a.request_id, a.usage
-        FROM transcribe_jobs j,
-             jsonb_to_recordset(transcribe_save_attempts.attempts) AS a (
-                 attempt integer, chunk_no integer, server text, model text,
-                 started_at timestamptz, elapsed_s double precision,
+        FROM ROWS FROM (jsonb_to_recordset(transcribe_save_attempts.attempts) AS (
+                 job_id bigint, attempt integer, chunk_no integer, server text,
+                 model text, started_at timestamptz, elapsed_s double precision,
                  audio_s double precision, sent_bytes bigint, http_status integer,
-                 error_code text, error text, request_id text, usage jsonb)
-        WHERE j.id = transcribe_save_attempts.job_id
+                 error_code text, error text, request_id text, usage jsonb))
+             WITH ORDINALITY AS a
+             JOIN transcribe_jobs j ON j.id = a.job_id
+        ORDER BY a.ordinality
         FOR KEY SHARE OF j
         RETURNING transcribe_attempts.id)
     SELECT count(*) FROM saved;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_attempts(bigint, jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_attempts(bigint, jsonb) IS
-'note requests that have ended, whatever came of the job meanwhile; returns how many';
+REVOKE ALL ON FUNCTION transcribe_save_attempts(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_attempts(jsonb) IS
+'note requests that have ended, an array of objects, whatever came of their jobs meanwhile; returns how many';
 
 CREATE FUNCTION transcribe_complete(
-    incarnation bigint, job_id bigint, chunks integer, language text,
-    duration_s double precision, damaged text DEFAULT NULL,
-    missing_s double precision DEFAULT NULL,
-    source_format text DEFAULT NULL, sample_rate integer DEFAULT NULL,
-    channels integer DEFAULT NULL, streams integer DEFAULT 1,
-    served_by text DEFAULT NULL)
-RETURNS boolean
+    incarnation bigint, job_ids bigint[], chunks integer[], languages text[],
+    duration_s double precision[], damaged text[] DEFAULT NULL,
+    missing_s double precision[] DEFAULT NULL,
+    source_formats text[] DEFAULT NULL, sample_rates integer[] DEFAULT NULL,
+    channels integer[] DEFAULT NULL, streams integer[] DEFAULT NULL,
+    served_by text[] DEFAULT NULL)
+RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH saved AS (
-        SELECT count(*) AS chunks,
+    WITH given AS MATERIALIZED (
+        SELECT g.*
+        FROM unnest(transcribe_complete.job_ids, transcribe_complete.chunks,
+                    transcribe_complete.languages, transcribe_complete.duration_s,
+                    transcribe_complete.damaged, transcribe_complete.missing_s,
+                    transcribe_complete.source_formats,
+                    transcribe_complete.sample_rates, transcribe_complete.channels,
+                    transcribe_complete.streams, transcribe_complete.served_by)
+             AS g (job_id, chunks, language, duration_s, damaged, missing_s,
+                   source_format, sample_rate, channels, streams, served_by)),
+    saved AS (
+        SELECT given.job_id, count(c.job_id) AS chunks,
                COALESCE(sum(c.audio_s), 0) AS speech_s,
                10 * log(sum(c.audio_s * power(10, c.loudness_lufs / 10))
                         / NULLIF(sum(c.audio_s), 0)) AS loudness_lufs
-        FROM transcribe_chunks c
-        WHERE c.job_id = transcribe_complete.job_id),
+        FROM given LEFT JOIN transcribe_chunks c ON c.job_id = given.job_id
+        GROUP BY given.job_id),
     done AS (
         UPDATE transcribe_jobs j
         SET status = 'completed', progress = 100, claimed_by = NULL,
             attempts = j.attempts + 1, error = NULL, error_code = NULL,
-            language = transcribe_complete.language,
-            duration_s = transcribe_complete.duration_s,
+            language = given.language,
+            duration_s = given.duration_s,
             speech_s = saved.speech_s,
-            trimmed_s = transcribe_complete.duration_s * transcribe_complete.streams
+            trimmed_s = given.duration_s * COALESCE(given.streams, 1)
                         - saved.speech_s,
-            damaged = transcribe_complete.damaged,
-            missing_s = transcribe_complete.missing_s,
+            damaged = given.damaged,
+            missing_s = given.missing_s,
             loudness_lufs = saved.loudness_lufs,
-            source_format = transcribe_complete.source_format,
-            sample_rate = transcribe_complete.sample_rate,
-            channels = transcribe_complete.channels,
-            served_by = COALESCE(transcribe_complete.served_by, j.served_by),
+            source_format = given.source_format,
+            sample_rate = given.sample_rate,
+            channels = given.channels,
+            served_by = COALESCE(given.served_by, j.served_by),
             finished_at = clock_timestamp()
-        FROM saved
-        WHERE j.id = transcribe_complete.job_id
+        FROM given JOIN saved ON saved.job_id = given.job_id
+        WHERE j.id = given.job_id
           AND j.claimed_by = transcribe_complete.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
-          AND saved.chunks = transcribe_complete.chunks
+          AND saved.chunks = given.chunks
         RETURNING j.id, j.owner, j.session_id, j.path),
     replaced AS (
         UPDATE transcribe_jobs o
@@ -928,50 +952,57 @@ BEGIN ATOMIC
     old_chunks AS (
         DELETE FROM transcribe_chunks c USING replaced
         WHERE c.job_id = replaced.id)
-    SELECT EXISTS (SELECT FROM done);
+    SELECT done.id FROM done;
 END;
-REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, text, double precision, text, integer, integer, integer, text) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_complete(bigint, bigint, integer, text,
-    double precision, text, double precision, text, integer, integer, integer, text) IS
-'complete a job all of whose chunks are saved, and replace the older result of the same owner, session and path; false if the claim was lost';
+REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
+    double precision[], text[], double precision[], text[], integer[], integer[],
+    integer[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
+    double precision[], text[], double precision[], text[], integer[], integer[],
+    integer[], text[]) IS
+'complete jobs all of whose chunks are saved, and replace the older results of the same owner, session and path; returns the jobs whose claim holds';
 
 CREATE FUNCTION transcribe_fail(
-    incarnation bigint, job_id bigint, error text, error_code text,
-    retry_in interval, charge boolean, crashed boolean,
-    served_by text DEFAULT NULL)
-RETURNS text
+    incarnation bigint, job_ids bigint[], errors text[], error_codes text[],
+    retry_in interval[], charged boolean[], crashed boolean[],
+    served_by text[] DEFAULT NULL, OUT job_id bigint, OUT status text)
+RETURNS SETOF record
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     WITH verdict AS (
-        SELECT j.id,
-               transcribe_fail.retry_in IS NULL
-               OR j.attempts + transcribe_fail.charge::integer >= j.max_attempts
-               OR j.crashes + transcribe_fail.crashed::integer >= 3 AS final
-        FROM transcribe_jobs j
-        WHERE j.id = transcribe_fail.job_id
-          AND j.claimed_by = transcribe_fail.incarnation
+        SELECT j.id, g.error, g.error_code, g.retry_in, g.charged, g.crashed,
+               g.served_by,
+               g.retry_in IS NULL
+               OR j.attempts + g.charged::integer >= j.max_attempts
+               OR j.crashes + g.crashed::integer >= 3 AS final
+        FROM unnest(transcribe_fail.job_ids, transcribe_fail.errors,
+                    transcribe_fail.error_codes, transcribe_fail.retry_in,
+                    transcribe_fail.charged, transcribe_fail.crashed,
+                    transcribe_fail.served_by)
+             AS g (job_id, error, error_code, retry_in, charged, crashed, served_by)
+             JOIN transcribe_jobs j ON j.id = g.job_id
+        WHERE j.claimed_by = transcribe_fail.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
-        FOR UPDATE)
+        FOR UPDATE OF j)
     UPDATE transcribe_jobs j
     SET status = CASE WHEN v.final THEN 'failed' ELSE 'queued' END,
-        attempts = j.attempts + transcribe_fail.charge::integer,
-        crashes = j.crashes + transcribe_fail.crashed::integer,
-        error = transcribe_fail.error,
-        error_code = transcribe_fail.error_code,
-        served_by = COALESCE(transcribe_fail.served_by, j.served_by),
+        attempts = j.attempts + v.charged::integer,
+        crashes = j.crashes + v.crashed::integer,
+        error = v.error,
+        error_code = v.error_code,
+        served_by = COALESCE(v.served_by, j.served_by),
         run_at = CASE WHEN v.final THEN j.run_at
-                      ELSE clock_timestamp() + transcribe_fail.retry_in END,
+                      ELSE clock_timestamp() + v.retry_in END,
         finished_at = CASE WHEN v.final THEN clock_timestamp() END,
         claimed_by = NULL
     FROM verdict v
     WHERE j.id = v.id
-    RETURNING j.status;
+    RETURNING j.id, j.status;
 END;
-REVOKE ALL ON FUNCTION transcribe_fail(bigint, bigint, text, text, interval,
-    boolean, boolean, text) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_fail(bigint, bigint, text, text, interval,
-    boolean, boolean, text) IS
-'end an attempt that failed: queued again after retry_in, or failed if that is NULL or no attempt is left; NULL if the claim was lost';
+REVOKE ALL ON FUNCTION transcribe_fail(bigint, bigint[], text[], text[],
+    interval[], boolean[], boolean[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_fail(bigint, bigint[], text[], text[],
+    interval[], boolean[], boolean[], text[]) IS
+'end attempts that failed: queued again after retry_in, or failed if that is NULL or no attempt is left; returns the jobs whose claim held';
 
 SELECT transcribe_preload_check();

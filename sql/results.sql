@@ -6,24 +6,32 @@ SELECT transcribe_result('s') IS NULL AS none_yet, transcribe_job_result(:job) I
 -- nobody is alive under this number, but the claim does not ask
 SELECT id = :job AS claimed, status FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT count(*) FROM transcribe_claim(8, 'whisper', current_user, 0, 10);
-SELECT transcribe_transcribing(8, :job) AS not_mine, transcribe_transcribing(7, :job) AS mine;
+SELECT count(*) AS not_mine FROM transcribe_transcribing(8, ARRAY[:job]);
+SELECT count(*) AS mine FROM transcribe_transcribing(7, ARRAY[:job]);
 
-SELECT transcribe_save_chunk(7, :job, 1, 'plan', 10, 20, 10, '{10,10}', 'm', 'english', 60,
-    '[{"n": 0, "start_s": 10, "end_s": 12.5, "text": "third", "speaker": "B"}]',
-    channel => 1, loudness_lufs => -30);
-SELECT transcribe_save_chunk(8, :job, 0, 'plan', 0, 10, 10, '{0,10}', 'm', 'english', 90, '[]') AS not_mine;
-SELECT transcribe_complete(7, :job, 2, 'english', 20) AS too_early;
-SELECT transcribe_save_chunk(7, :job, 0, 'plan', 0, 10, 10, '{0,10}', 'm', 'english', 90,
+-- segments name their chunk
+CREATE FUNCTION pg_temp.of(job bigint, chunk integer, segments jsonb) RETURNS jsonb
+RETURN (SELECT jsonb_agg(jsonb_build_object('job_id', job, 'chunk_no', chunk) || s)
+        FROM jsonb_array_elements(segments) s);
+SELECT count(*) FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[1], ARRAY['plan'], ARRAY[10], ARRAY[20], ARRAY[10],
+    ARRAY['{10,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[60],
+    pg_temp.of(:job, 1, '[{"n": 0, "start_s": 10, "end_s": 12.5, "text": "third", "speaker": "B"}]'),
+    channels => ARRAY[1], loudness_lufs => ARRAY[-30]);
+SELECT count(*) AS not_mine FROM transcribe_save_chunks(8, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10],
+    ARRAY[10], ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[90], '[]');
+SELECT count(*) AS too_early FROM transcribe_complete(7, ARRAY[:job], ARRAY[2], ARRAY['english'], ARRAY[20]);
+SELECT count(*) FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
+    ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[90], pg_temp.of(:job, 0,
     '[{"n": 0, "start_s": 0, "end_s": 1.5, "text": "first", "avg_logprob": -0.25, "compression_ratio": 1.5, "no_speech_prob": 0.01},
-      {"n": 1, "start_s": 1.5, "end_s": 3, "text": "second", "words": [{"word": "second", "start": 1.5, "end": 3}]}]',
-    channel => 0, loudness_lufs => -20);
+      {"n": 1, "start_s": 1.5, "end_s": 3, "text": "second", "words": [{"word": "second", "start": 1.5, "end": 3}]}]'),
+    channels => ARRAY[0], loudness_lufs => ARRAY[-20]);
 -- arrived, but not yet a result
 SELECT segment_no, text, status FROM transcribe_live_segments WHERE session_id = 's' ORDER BY segment_no;
 SELECT count(*) FROM transcribe_segments;
 SELECT progress FROM transcribe_jobs WHERE id = :job;
 
-SELECT transcribe_complete(8, :job, 2, 'english', 20) AS not_mine;
-SELECT transcribe_complete(7, :job, 2, 'english', 20);
+SELECT count(*) AS not_mine FROM transcribe_complete(8, ARRAY[:job], ARRAY[2], ARRAY['english'], ARRAY[20]);
+SELECT count(*) FROM transcribe_complete(7, ARRAY[:job], ARRAY[2], ARRAY['english'], ARRAY[20]);
 SELECT status, progress, attempts, language, duration_s, speech_s, trimmed_s,
        round(loudness_lufs::numeric, 2) AS loudness_lufs, claimed_by FROM transcribe_jobs WHERE id = :job;
 SELECT session_id, segment_no, start_s, end_s, text, speaker, channel, avg_logprob,
@@ -41,7 +49,7 @@ SELECT transcribe_enqueue('s', :'path') AS second \gset
 SELECT :second > :job AS new_job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
-SELECT transcribe_complete(7, :second, 0, NULL, 20);
+SELECT count(*) FROM transcribe_complete(7, ARRAY[:second], ARRAY[0], NULL, ARRAY[20]);
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
 SELECT jsonb_pretty(transcribe_result('s'));
 SELECT replaced_by = :second AS replaced, transcribe_job_result(:job) IS NULL AS gone
@@ -61,19 +69,22 @@ SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT transcribe_give_back(7, ARRAY[:job]::bigint[]);
 SELECT status, attempts, claimed_by FROM transcribe_jobs WHERE id = :job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT transcribe_fail(7, :job, 'server answered with status 500', 'server_error', '1 hour', true, false);
+SELECT status FROM transcribe_fail(7, ARRAY[:job], ARRAY['server answered with status 500'], ARRAY['server_error'],
+    ARRAY['1 hour'::interval], ARRAY[true], ARRAY[false]);
 SELECT status, attempts, run_at > now() + '59 min' AS later, error, error_code FROM transcribe_jobs WHERE id = :job;
 SELECT w.server, w.owner = current_user AS own, w.priority, w.run_at = j.run_at AS due
 FROM transcribe_waiting() w, transcribe_jobs j WHERE j.id = :job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 UPDATE transcribe_jobs SET run_at = now() WHERE id = :job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT transcribe_fail(7, :job, 'server answered with status 500', 'server_error', '1 hour', true, false);
+SELECT status FROM transcribe_fail(7, ARRAY[:job], ARRAY['server answered with status 500'], ARRAY['server_error'],
+    ARRAY['1 hour'::interval], ARRAY[true], ARRAY[false]);
 SELECT status, attempts, finished_at IS NOT NULL AS finished FROM transcribe_jobs WHERE id = :job;
 -- a 429 is not charged
 SELECT transcribe_retry(:job);
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT transcribe_fail(7, :job, 'server answered with status 429', 'rate_limited', '0 s', false, false);
+SELECT status FROM transcribe_fail(7, ARRAY[:job], ARRAY['server answered with status 429'], ARRAY['rate_limited'],
+    ARRAY['0 s'::interval], ARRAY[false], ARRAY[false]);
 SELECT status, attempts FROM transcribe_jobs WHERE id = :job;
 
 -- orphans: the third crash ends the job
@@ -87,11 +98,13 @@ SELECT status, crashes, error_code FROM transcribe_rescue();
 -- what is saved is gone on with, or forgotten
 SELECT transcribe_enqueue('p', :'path') AS job \gset
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT transcribe_save_chunk(7, :job, 0, 'plan A', 0, 10, 10, '{0,10}', 'm', 'en', 50, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]');
+SELECT count(*) FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan A'], ARRAY[0], ARRAY[10], ARRAY[10],
+    ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['en'], ARRAY[50],
+    pg_temp.of(:job, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]'));
 SELECT chunk_no, plan, channel, start_s, end_s, language FROM transcribe_saved(ARRAY[:job, 0]::bigint[]);
-SELECT transcribe_start_over(8, :job) AS not_mine;
+SELECT count(*) AS not_mine FROM transcribe_start_over(8, ARRAY[:job]);
 SELECT count(*) FROM transcribe_saved(ARRAY[:job]::bigint[]);
-SELECT transcribe_start_over(7, :job);
+SELECT count(*) FROM transcribe_start_over(7, ARRAY[:job]);
 SELECT count(*) FROM transcribe_saved(ARRAY[:job]::bigint[]);
 SELECT count(*) FROM transcribe_chunk_segments WHERE job_id = :job;
 SELECT progress FROM transcribe_jobs WHERE id = :job;
@@ -100,17 +113,49 @@ SELECT progress FROM transcribe_jobs WHERE id = :job;
 SELECT transcribe_lost(7, ARRAY[:job, 0]::bigint[]);
 SELECT transcribe_cancel(:job);
 SELECT transcribe_lost(7, ARRAY[:job]::bigint[]) = :job AS lost;
-SELECT transcribe_save_chunk(7, :job, 0, 'plan B', 0, 10, 10, '{0,10}', 'm', 'en', 50, '[]') AS discarded;
-SELECT transcribe_complete(7, :job, 0, 'en', 10) AS discarded;
+SELECT count(*) AS saved FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan B'], ARRAY[0], ARRAY[10],
+    ARRAY[10], ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['en'], ARRAY[50], '[]');
+SELECT count(*) AS completed FROM transcribe_complete(7, ARRAY[:job], ARRAY[0], ARRAY['en'], ARRAY[10]);
 
 -- requests are noted, whatever becomes of the job
-SELECT transcribe_save_attempts(:job, '[{"attempt": 1, "chunk_no": 0, "server": "whisper", "started_at": "2026-01-01 00:00:00+00",
+SELECT transcribe_save_attempts(pg_temp.of(:job, 0, '[{"attempt": 1, "server": "whisper", "started_at": "2026-01-01 00:00:00+00",
     "elapsed_s": 1.5, "audio_s": 30, "sent_bytes": 1000, "http_status": 200, "request_id": "req-1", "usage": {"seconds": 30}},
     {"attempt": 1, "chunk_no": 1, "server": "whisper", "model": "m", "started_at": "2026-01-01 00:00:00+00",
-    "elapsed_s": 0.5, "audio_s": 30, "sent_bytes": 0, "error_code": "could_not_connect", "error": "nobody there"}]');
-SELECT transcribe_save_attempts(0, '[{"attempt": 1, "chunk_no": 0, "server": "whisper"}]') AS no_such_job;
+    "elapsed_s": 0.5, "audio_s": 30, "sent_bytes": 0, "error_code": "could_not_connect", "error": "nobody there"}]'));
+SELECT transcribe_save_attempts('[{"job_id": 0, "attempt": 1, "chunk_no": 0, "server": "whisper"}]') AS no_such_job;
 SELECT attempt, chunk_no, owner = current_user AS own, server, model, elapsed_s, audio_s, sent_bytes, http_status,
        error_code, error, request_id, usage FROM transcribe_attempts WHERE job_id = :job ORDER BY id;
+
+-- many jobs at once: of two answers for one, both are saved, and what was lost
+-- is in nobody's way
+DO $$ BEGIN
+    PERFORM transcribe_enqueue('b' || n, current_setting('data_directory') || '/PG_VERSION') FROM generate_series(1, 4) n;
+END $$;
+SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT id AS b1, id + 1 AS b2, id + 2 AS b3, id + 3 AS b4 FROM transcribe_jobs WHERE session_id = 'b1' \gset
+SELECT transcribe_cancel(:b2);
+SELECT session_id FROM transcribe_transcribing(7, ARRAY[:b1, :b2, :b3, :b4]) held JOIN transcribe_jobs j ON j.id = held ORDER BY 1;
+SELECT session_id FROM transcribe_save_chunks(7, ARRAY[:b1, :b1, :b2, :b3], ARRAY[0, 1, 0, 0], array_fill('plan'::text, '{4}'),
+    ARRAY[0, 10, 0, 0], ARRAY[10, 20, 10, 10], array_fill(10, '{4}'), ARRAY['{0,10}', '{10,10}', '{0,4,5,6}', '{0,4,5,6}'],
+    array_fill('whisper'::text, '{4}'), NULL, ARRAY['en', 'en', 'de', 'fr'], ARRAY[50, 99, 99, 40],
+    pg_temp.of(:b1, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]')
+    || pg_temp.of(:b1, 1, '[{"n": 0, "start_s": 10, "end_s": 11, "text": "y"}]')
+    || pg_temp.of(:b2, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "lost"}]')
+    || pg_temp.of(:b3, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "z"}]')) held JOIN transcribe_jobs j ON j.id = held ORDER BY 1;
+SELECT transcribe_save_attempts(jsonb_agg(jsonb_build_object('job_id', id, 'attempt', 1, 'chunk_no', n, 'server', 'whisper',
+    'started_at', now(), 'elapsed_s', 1, 'audio_s', 10, 'sent_bytes', 1) ORDER BY n, id))
+FROM unnest(ARRAY[:b1, :b2, :b3]) id, generate_series(0, 1) n;
+SELECT j.session_id, status FROM transcribe_fail(7, ARRAY[:b2, :b3, :b4], ARRAY['lost', 'for good', 'for now'], ARRAY['x', 'y', 'z'],
+    ARRAY[NULL, NULL, '1 hour'::interval], ARRAY[true, true, false], ARRAY[false, false, true], ARRAY[NULL, 'whisper']) f
+    JOIN LATERAL (SELECT session_id FROM transcribe_jobs WHERE id = f.job_id) j ON true ORDER BY 1;
+SELECT session_id FROM transcribe_complete(7, ARRAY[:b1, :b2, :b3], ARRAY[2, 0, 1], ARRAY['en', NULL], ARRAY[20, 20, 20],
+    streams => ARRAY[2, 1, 1]) held JOIN transcribe_jobs j ON j.id = held;
+SELECT session_id, status, progress, attempts, crashes, language, trimmed_s, error, served_by, claimed_by,
+       (SELECT array_agg(DISTINCT s.text) FROM transcribe_live_segments s WHERE s.job_id = j.id) AS said,
+       (SELECT array_agg(c.spans ORDER BY c.chunk_no) FROM transcribe_chunks c WHERE c.job_id = j.id) AS spans,
+       (SELECT array_agg(a.chunk_no ORDER BY a.id) FROM transcribe_attempts a WHERE a.job_id = j.id) AS requests
+FROM transcribe_jobs j WHERE starts_with(session_id, 'b') ORDER BY id;
+DELETE FROM transcribe_jobs WHERE starts_with(session_id, 'b');
 
 -- what waits stands in groups, which are claimed by time, then by number
 SELECT transcribe_enqueue('o1', :'path', priority => 1), transcribe_enqueue('o2', :'path', priority => 2),

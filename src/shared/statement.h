@@ -12,11 +12,13 @@
 
 #include "executor/spi.h"
 
+#define STATEMENT_MAX_ARGS	16
+
 typedef struct Statement
 {
 	const char *sql;			/* with %1$s where the schema goes */
 	int			nargs;
-	Oid			argtypes[16];
+	Oid			argtypes[STATEMENT_MAX_ARGS];
 	Oid			schema;			/* for which it is planned */
 	SPIPlanPtr	plan;
 } Statement;

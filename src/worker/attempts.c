@@ -26,12 +26,13 @@ append_text(StringInfo json, const char *name, const char *value)
 
 /* Append a request to what becomes the argument of transcribe_save_attempts. */
 void
-attempts_append(StringInfo json, const AttemptRequest *request)
+attempts_append(StringInfo json, int64 job_id, const AttemptRequest *request)
 {
-	appendStringInfo(json, "%s{\"attempt\": %d, \"chunk_no\": %d, "
+	appendStringInfo(json, "%s{\"job_id\": " INT64_FORMAT ", "
+					 "\"attempt\": %d, \"chunk_no\": %d, "
 					 "\"started_at\": \"%s\", \"elapsed_s\": %.3f, "
 					 "\"audio_s\": %.3f, \"sent_bytes\": " UINT64_FORMAT,
-					 json->len > 1 ? ", " : "", request->attempt,
+					 json->len > 1 ? ", " : "", job_id, request->attempt,
 					 request->chunk_no, timestamptz_to_str(request->started),
 					 request->elapsed, request->audio, request->sent);
 	if (request->status != 0)

@@ -31,6 +31,7 @@ typedef struct AttemptRequest
 	const char *usage;			/* JSON, or NULL */
 } AttemptRequest;
 
-extern void attempts_append(StringInfo json, const AttemptRequest *request);
+extern void attempts_append(StringInfo json, int64 job_id,
+							const AttemptRequest *request);
 
 #endif							/* TRANSCRIBE_ATTEMPTS_H */

@@ -5,8 +5,8 @@
  *
  * Runs in the worker.  Frames from the agent come in through
  * job_handle_frame(), which touches memory only.  What has to go into the
- * row is written by job_write(), inside a transaction that may hold many
- * jobs; job_written() then draws the consequences, once it has committed.
+ * row is written by write.c, inside a transaction that may hold many jobs;
+ * job_written() then draws the consequences, once it has committed.
  * Nothing here waits for anything.
  *
  *-------------------------------------------------------------------------
@@ -25,9 +25,7 @@
 #include "worker/fit.h"
 #include "worker/limits.h"
 #include "worker/plan.h"
-#include "worker/queue.h"
 #include "worker/request.h"
-#include "worker/save.h"
 #include "worker/utf8.h"
 #include "worker/worker.h"
 
@@ -1112,8 +1110,8 @@ job_check_deadlines(Job *job)
 }
 
 /* Whether all chunks there are have been saved, or are about to be. */
-static bool
-all_answered(Job *job)
+bool
+job_all_answered(Job *job)
 {
 	ListCell   *lc;
 
@@ -1127,86 +1125,31 @@ all_answered(Job *job)
 	return true;
 }
 
+/* Whether answers wait to be saved. */
+bool
+job_has_answers(Job *job)
+{
+	return count_chunks(job, CHUNK_ANSWERED) > 0;
+}
+
 /* Whether there is anything to put into the row. */
 bool
 job_wants_write(Job *job, int64 now)
 {
-	ListCell   *lc;
-
 	if (job->state == JOB_ENDED || now < job->write_after)
 		return false;
-	if (job->state == JOB_ENDING || job->starts_over || all_answered(job) ||
-		job->ended_requests != NIL ||
-		(job->state == JOB_TRANSCRIBING && !job->noted_transcribing))
-		return true;
-	foreach(lc, job->chunks)
-	{
-		if (((JobChunk *) lfirst(lc))->state == CHUNK_ANSWERED)
-			return true;
-	}
-	return false;
+	return job->state == JOB_ENDING || job->starts_over ||
+		job->ended_requests != NIL || job_all_answered(job) ||
+		(job->state == JOB_TRANSCRIBING && !job->noted_transcribing) ||
+		job_has_answers(job);
 }
 
 /* Whether that is something that must not be lost: a result, or an end. */
 bool
 job_wants_durable_write(Job *job)
 {
-	ListCell   *lc;
-
-	foreach(lc, job->chunks)
-	{
-		if (((JobChunk *) lfirst(lc))->state == CHUNK_ANSWERED)
-			return true;
-	}
-	return job->state == JOB_ENDING || all_answered(job);
-}
-
-/*
- * Put into the row, and beside it, whatever there is to put.  Inside a
- * transaction that may yet fail: nothing of the job is changed here but what
- * job_written() or another job_write() sets right.
- */
-void
-job_write(Job *job)
-{
-	int64		incarnation = worker_incarnation();
-	ListCell   *lc;
-
-	job->write_lost = false;
-	job->write_status = NULL;
-	if (job->ended_requests != NIL)
-		queue_save_attempts(job);
-	if (job->starts_over)
-		job->write_lost = !queue_start_over(incarnation, job);
-	if (job->write_lost)
-		return;
-	if (job->state == JOB_TRANSCRIBING && !job->noted_transcribing &&
-		!all_answered(job))
-	{
-		job->write_lost = !queue_transcribing(incarnation, job);
-		job->write_status = "transcribing";
-	}
-	foreach(lc, job->chunks)
-	{
-		JobChunk   *chunk = lfirst(lc);
-
-		if (chunk->state == CHUNK_ANSWERED && !job->write_lost)
-			job->write_lost = !save_chunk(job, chunk);
-	}
-	if (job->write_lost)
-		return;
-	if (job->state == JOB_ENDING)
-	{
-		job->write_status = queue_fail(incarnation, job);
-		job->write_lost = job->write_status == NULL;
-	}
-	else if (all_answered(job))
-	{
-		job->write_status = "completed";
-		job->write_lost = !queue_complete(incarnation, job,
-										  list_length(job->saved) +
-										  list_length(job->chunks));
-	}
+	return job->state == JOB_ENDING || job_all_answered(job) ||
+		job_has_answers(job);
 }
 
 /* One line in the log for each attempt that failed. */
@@ -1227,7 +1170,7 @@ log_failure(Job *job)
 						job->id, job->failure->delay / 1000.0, job->failure->error)));
 }
 
-/* What job_write() wrote has been committed. */
+/* What write_rows() wrote of the job has been committed. */
 void
 job_written(Job *job)
 {

@@ -25,6 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -123,6 +124,49 @@ job_ids(List *jobs)
 										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
+static int
+compare_ids(const ListCell *a, const ListCell *b)
+{
+	int64		one = ((Job *) lfirst(a))->id;
+	int64		other = ((Job *) lfirst(b))->id;
+
+	return one < other ? -1 : one > other;
+}
+
+/* A copy of a list of jobs, in the order of their ids. */
+List *
+queue_by_id(List *jobs)
+{
+	List	   *sorted = list_copy(jobs);
+
+	list_sort(sorted, compare_ids);
+	return sorted;
+}
+
+/* The job whose id is in the first column of the row; of a list by id. */
+static Job *
+job_of_row(List *jobs, int row)
+{
+	bool		isnull;
+	int64		id = DatumGetInt64(column(row, 1, &isnull));
+	int			low = 0;
+	int			high = list_length(jobs);
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		Job		   *job = list_nth(jobs, middle);
+
+		if (job->id == id)
+			return job;
+		if (job->id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return NULL;
+}
+
 /*
  * Give orphans back to the queue: of workers that are gone, and those that are
  * ours by their rows and not among our jobs.  Each is worth a line in the log.
@@ -206,34 +250,27 @@ static void
 add_saved(List *jobs, int row)
 {
 	bool		isnull;
-	int64		id = DatumGetInt64(column(row, 1, &isnull));
-	ListCell   *lc;
+	Job		   *job = job_of_row(jobs, row);
+	MemoryContext oldcontext;
+	JobSaved   *saved;
+	Datum		value;
 
-	foreach(lc, jobs)
-	{
-		Job		   *job = lfirst(lc);
-		MemoryContext oldcontext;
-		JobSaved   *saved;
-		Datum		value;
-
-		if (job->id != id)
-			continue;
-		oldcontext = MemoryContextSwitchTo(job->context);
-		saved = palloc0(sizeof(JobSaved));
-		saved->chunk_no = DatumGetInt32(column(row, 2, &isnull));
-		saved->plan = TextDatumGetCString(column(row, 3, &isnull));
-		saved->server = TextDatumGetCString(column(row, 8, &isnull));
-		value = column(row, 4, &isnull);
-		saved->stretch.channel = isnull ? WIRE_MIXED : (uint32) DatumGetInt32(value);
-		saved->stretch.start = DatumGetFloat8(column(row, 5, &isnull));
-		saved->stretch.end = DatumGetFloat8(column(row, 6, &isnull));
-		value = column(row, 7, &isnull);
-		if (!isnull && job->language == NULL)
-			job->language = encoding_to_utf8(TextDatumGetCString(value));
-		job->saved = lappend(job->saved, saved);
-		MemoryContextSwitchTo(oldcontext);
+	if (job == NULL)
 		return;
-	}
+	oldcontext = MemoryContextSwitchTo(job->context);
+	saved = palloc0(sizeof(JobSaved));
+	saved->chunk_no = DatumGetInt32(column(row, 2, &isnull));
+	saved->plan = TextDatumGetCString(column(row, 3, &isnull));
+	saved->server = TextDatumGetCString(column(row, 8, &isnull));
+	value = column(row, 4, &isnull);
+	saved->stretch.channel = isnull ? WIRE_MIXED : (uint32) DatumGetInt32(value);
+	saved->stretch.start = DatumGetFloat8(column(row, 5, &isnull));
+	saved->stretch.end = DatumGetFloat8(column(row, 6, &isnull));
+	value = column(row, 7, &isnull);
+	if (!isnull && job->language == NULL)
+		job->language = encoding_to_utf8(TextDatumGetCString(value));
+	job->saved = lappend(job->saved, saved);
+	MemoryContextSwitchTo(oldcontext);
 }
 
 /*
@@ -259,6 +296,7 @@ find_saved(List *jobs)
 	}
 	if (begun == NIL)
 		return;
+	begun = queue_by_id(begun);
 	values[0] = job_ids(begun);
 	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -365,19 +403,14 @@ queue_lost(int64 incarnation, List *jobs)
 	List	   *lost = NIL;
 
 	execute(&statement, values, NULL);
+	if (SPI_processed > 0)
+		jobs = queue_by_id(jobs);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		bool		isnull;
-		int64		id = DatumGetInt64(column(i, 1, &isnull));
-		ListCell   *lc;
+		Job		   *job = job_of_row(jobs, i);
 
-		foreach(lc, jobs)
-		{
-			Job		   *job = lfirst(lc);
-
-			if (job->id == id)
-				lost = lappend(lost, job);
-		}
+		if (job != NULL)
+			lost = lappend(lost, job);
 	}
 	return lost;
 }
@@ -395,112 +428,210 @@ queue_give_back(int64 incarnation, List *jobs)
 	execute(&statement, values, NULL);
 }
 
-/* Forget what earlier attempts have saved; false if the claim is lost. */
-bool
-queue_start_over(int64 incarnation, Job *job)
+/*
+ * What follows writes for all jobs of a turn at once.  Lists of jobs are by
+ * id, so that rows are locked in that order.  A job whose claim holds is in
+ * the result, and is marked as not lost.
+ */
+static void
+mark_held(List *jobs)
 {
-	static Statement statement = {
-		"SELECT %1$s.transcribe_start_over($1, $2)",
-		2, {INT8OID, INT8OID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), Int64GetDatum(job->id)};
-
-	execute(&statement, values, NULL);
-	return result_bool();
-}
-
-/* The first request of the job is under way; false if the claim is lost. */
-bool
-queue_transcribing(int64 incarnation, Job *job)
-{
-	static Statement statement = {
-		"SELECT %1$s.transcribe_transcribing($1, $2)",
-		2, {INT8OID, INT8OID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), Int64GetDatum(job->id)};
-
-	execute(&statement, values, NULL);
-	return result_bool();
-}
-
-static Datum
-text_datum(const char *utf8)
-{
-	return CStringGetTextDatum(encoding_from_utf8(utf8));
-}
-
-/* A text argument that may be missing. */
-static Datum
-text_or_null(const char *utf8, char *null)
-{
-	*null = utf8 == NULL ? 'n' : ' ';
-	return utf8 == NULL ? (Datum) 0 : text_datum(utf8);
-}
-
-/* Save the answer for a chunk; segments is JSON.  False: the claim is lost. */
-bool
-queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
-				 const char *segments)
-{
-	static Statement statement = {
-		"SELECT %1$s.transcribe_save_chunk($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-		15, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, FLOAT8OID,
-			FLOAT8OID, FLOAT8ARRAYOID, TEXTOID, TEXTOID, INT4OID, JSONBOID,
-			INT4OID, FLOAT8OID, TEXTOID}
-	};
-	Datum		values[15];
-	char		nulls[] = "               ";
-	Datum	   *spans = palloc_array(Datum, chunk->nspans * 2 + 1);
-	const char *model;
-
-	for (int i = 0; i < chunk->nspans; i++)
+	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		spans[2 * i] = Float8GetDatum(chunk->spans[i].start);
-		spans[2 * i + 1] = Float8GetDatum(chunk->spans[i].length);
+		Job		   *job = job_of_row(jobs, i);
+
+		if (job != NULL)
+			job->write_lost = false;
+	}
+}
+
+/* Forget what earlier attempts have saved. */
+void
+queue_start_over(int64 incarnation, List *jobs)
+{
+	static Statement statement = {
+		"SELECT id FROM %1$s.transcribe_start_over($1, $2) AS held (id)",
+		2, {INT8OID, INT8ARRAYOID}
+	};
+	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+
+	execute(&statement, values, NULL);
+	mark_held(jobs);
+}
+
+/* The first requests of the jobs are under way. */
+void
+queue_transcribing(int64 incarnation, List *jobs)
+{
+	static Statement statement = {
+		"SELECT id FROM %1$s.transcribe_transcribing($1, $2) AS held (id)",
+		2, {INT8OID, INT8ARRAYOID}
+	};
+	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+
+	execute(&statement, values, NULL);
+	mark_held(jobs);
+}
+
+/*
+ * The arguments of a statement that are arrays, while they are filled: an
+ * element of each for every row that there is to write.
+ */
+typedef struct Columns
+{
+	Statement  *statement;
+	ArrayBuildState *column[STATEMENT_MAX_ARGS];	/* NULL: no array */
+} Columns;
+
+static void
+columns_begin(Columns *columns, Statement *statement)
+{
+	columns->statement = statement;
+	for (int i = 0; i < statement->nargs; i++)
+	{
+		Oid			type = get_element_type(statement->argtypes[i]);
+
+		columns->column[i] = OidIsValid(type) ?
+			initArrayResult(type, CurrentMemoryContext, false) : NULL;
+	}
+}
+
+/* Add the next element of an array; without a value it is NULL. */
+static void
+put_if(Columns *columns, int n, bool has_value, Datum value)
+{
+	ArrayBuildState *column = columns->column[n];
+
+	(void) accumArrayResult(column, value, !has_value, column->element_type,
+							CurrentMemoryContext);
+}
+
+static void
+put(Columns *columns, int n, Datum value)
+{
+	put_if(columns, n, true, value);
+}
+
+/* The same for a text in UTF-8, which may be missing. */
+static void
+put_text(Columns *columns, int n, const char *utf8)
+{
+	put_if(columns, n, utf8 != NULL,
+		   utf8 != NULL ? CStringGetTextDatum(encoding_from_utf8(utf8)) : (Datum) 0);
+}
+
+/* Run the statement; the other arguments are in values. */
+static void
+columns_execute(Columns *columns, Datum *values)
+{
+	for (int i = 0; i < columns->statement->nargs; i++)
+	{
+		if (columns->column[i] != NULL)
+			values[i] = makeArrayResult(columns->column[i], CurrentMemoryContext);
+	}
+	execute(columns->statement, values, NULL);
+}
+
+/* JSON as an argument. */
+static Datum
+jsonb_datum(const char *utf8)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(encoding_from_utf8(utf8)));
+}
+
+/* The spans of a chunk, flat, as an array is written. */
+static char *
+spans_text(JobChunk *chunk)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (int i = 0; i < chunk->nspans; i++)
+		appendStringInfo(&text, "%c%.17g,%.17g", i == 0 ? '{' : ',',
+						 chunk->spans[i].start, chunk->spans[i].length);
+	appendStringInfoString(&text, chunk->nspans == 0 ? "{}" : "}");
+	return text.data;
+}
+
+static void
+put_chunk(Columns *columns, Job *job, JobChunk *chunk)
+{
+	put(columns, 1, Int64GetDatum(job->id));
+	put(columns, 2, Int32GetDatum(job_saved_number(job, chunk->chunk_no)));
+	put(columns, 3, CStringGetTextDatum(job->plan));
+	put(columns, 4, Float8GetDatum(chunk->start));
+	put(columns, 5, Float8GetDatum(chunk->end));
+	put(columns, 6, Float8GetDatum(chunk->seconds));
+	put(columns, 7, CStringGetTextDatum(spans_text(chunk)));
+	put_text(columns, 8, job->server.name);
+	put_text(columns, 9, job->options.model != NULL ?
+			 job->options.model : job->server.model);
+	put_text(columns, 10, job->language);
+	put(columns, 11, Int32GetDatum(job_percent(job)));
+	put_if(columns, 13, chunk->channel != WIRE_MIXED, Int32GetDatum(chunk->channel));
+	put(columns, 14, Float8GetDatum(chunk->loudness));
+}
+
+/* Save the answers that have come; segments is JSON, of all of them. */
+void
+queue_save_chunks(int64 incarnation, List *jobs, const char *segments)
+{
+	static Statement statement = {
+		"SELECT id FROM %1$s.transcribe_save_chunks($1, $2, $3, $4, $5, $6, $7, "
+		"$8, $9, $10, $11, $12, $13, $14, $15) AS held (id)",
+		15, {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
+			FLOAT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBOID, INT4ARRAYOID,
+			FLOAT8ARRAYOID}
+	};
+	Columns		columns;
+	Datum		values[15];
+	ListCell   *lc;
+
+	columns_begin(&columns, &statement);
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+		ListCell   *cell;
+
+		foreach(cell, job->chunks)
+		{
+			JobChunk   *chunk = lfirst(cell);
+
+			if (chunk->state == CHUNK_ANSWERED)
+				put_chunk(&columns, job, chunk);
+		}
 	}
 	values[0] = Int64GetDatum(incarnation);
-	values[1] = Int64GetDatum(job->id);
-	values[2] = Int32GetDatum(job_saved_number(job, chunk->chunk_no));
-	values[3] = CStringGetTextDatum(job->plan);
-	values[4] = Float8GetDatum(chunk->start);
-	values[5] = Float8GetDatum(chunk->end);
-	values[6] = Float8GetDatum(chunk->seconds);
-	values[7] = PointerGetDatum(construct_array(spans, chunk->nspans * 2, FLOAT8OID,
-												sizeof(float8), FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
-	model = job->options.model != NULL ? job->options.model : job->server.model;
-	values[8] = text_or_null(model, &nulls[8]);
-	values[9] = text_or_null(job->language, &nulls[9]);
-	values[10] = Int32GetDatum(job_percent(job));
-	values[11] = DirectFunctionCall1(jsonb_in, CStringGetDatum(encoding_from_utf8(segments)));
-	values[12] = Int32GetDatum(chunk->channel);
-	nulls[12] = chunk->channel == WIRE_MIXED ? 'n' : ' ';
-	values[13] = Float8GetDatum(chunk->loudness);
-	values[14] = text_datum(job->server.name);
-	execute(&statement, values, nulls);
-	return result_bool();
+	values[12] = jsonb_datum(segments);
+	columns_execute(&columns, values);
+	mark_held(jobs);
 }
 
-/* Note the job's requests that have ended; whether the claim is lost or not. */
+/* Note the requests that have ended; whether claims are lost or not. */
 void
-queue_save_attempts(Job *job)
+queue_save_attempts(List *jobs)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_save_attempts($1, $2)",
-		2, {INT8OID, JSONBOID}
+		"SELECT %1$s.transcribe_save_attempts($1)",
+		1, {JSONBOID}
 	};
 	StringInfoData json;
-	Datum		values[2];
+	Datum		values[1];
 	ListCell   *lc;
 
 	initStringInfo(&json);
 	appendStringInfoChar(&json, '[');
-	foreach(lc, job->ended_requests)
-		attempts_append(&json, lfirst(lc));
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+		ListCell   *cell;
+
+		foreach(cell, job->ended_requests)
+			attempts_append(&json, job->id, lfirst(cell));
+	}
 	appendStringInfoChar(&json, ']');
-	values[0] = Int64GetDatum(job->id);
-	values[1] = DirectFunctionCall1(jsonb_in,
-									CStringGetDatum(encoding_from_utf8(json.data)));
+	values[0] = jsonb_datum(json.data);
 	execute(&statement, values, NULL);
 }
 
@@ -511,70 +642,94 @@ asked_server(Job *job)
 	return job->asked ? job->server.name : NULL;
 }
 
-/* Complete a job all of whose chunks are saved; false: the claim is lost. */
-bool
-queue_complete(int64 incarnation, Job *job, int chunks)
+/* Complete jobs all of whose chunks are saved. */
+void
+queue_complete(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-		12, {INT8OID, INT8OID, INT4OID, TEXTOID, FLOAT8OID, TEXTOID, FLOAT8OID,
-			TEXTOID, INT4OID, INT4OID, INT4OID, TEXTOID}
+		"SELECT id FROM %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, "
+		"$9, $10, $11, $12) AS held (id)",
+		12, {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
+			TEXTARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
+			INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID}
 	};
-	Datum		values[12];
-	char		nulls[] = "            ";
-	char	   *format;
+	Columns		columns;
+	Datum		values[12] = {Int64GetDatum(incarnation)};
+	ListCell   *lc;
 
-	values[0] = Int64GetDatum(incarnation);
-	values[1] = Int64GetDatum(job->id);
-	values[2] = Int32GetDatum(chunks);
-	values[3] = text_or_null(job->language, &nulls[3]);
-	values[4] = Float8GetDatum(job->end.duration);
-	values[5] = text_or_null(job->end.damaged ? job->end.detail : NULL, &nulls[5]);
-	values[6] = Float8GetDatum(job->end.missing);
-	nulls[6] = job->end.missing < 0 ? 'n' : ' ';
+	columns_begin(&columns, &statement);
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
 
-	/* FFmpeg gives a container all the names that it may have. */
-	format = psprintf("%.*s/%s", (int) strcspn(job->source.container, ","),
-					  job->source.container, job->source.codec);
-	values[7] = text_datum(format);
-	values[8] = Int32GetDatum(job->source.sample_rate);
-	values[9] = Int32GetDatum(job->source.channels);
-	values[10] = Int32GetDatum(job->source.streams);
-	values[11] = text_or_null(asked_server(job), &nulls[11]);
-	execute(&statement, values, nulls);
-	return result_bool();
+		put(&columns, 1, Int64GetDatum(job->id));
+		put(&columns, 2, Int32GetDatum(list_length(job->saved) +
+									   list_length(job->chunks)));
+		put_text(&columns, 3, job->language);
+		put(&columns, 4, Float8GetDatum(job->end.duration));
+		put_text(&columns, 5, job->end.damaged ? job->end.detail : NULL);
+		put_if(&columns, 6, job->end.missing >= 0, Float8GetDatum(job->end.missing));
+
+		/* FFmpeg gives a container all the names that it may have. */
+		put_text(&columns, 7, psprintf("%.*s/%s",
+									   (int) strcspn(job->source.container, ","),
+									   job->source.container, job->source.codec));
+		put(&columns, 8, Int32GetDatum(job->source.sample_rate));
+		put(&columns, 9, Int32GetDatum(job->source.channels));
+		put(&columns, 10, Int32GetDatum(job->source.streams));
+		put_text(&columns, 11, asked_server(job));
+	}
+	columns_execute(&columns, values);
+	mark_held(jobs);
 }
 
-/* End an attempt that failed.  The job's new status; NULL: the claim is lost. */
-char *
-queue_fail(int64 incarnation, Job *job)
+/* Which of the two statuses that a failed attempt may lead to. */
+static const char *
+failed_status(int row)
+{
+	const char *status = SPI_getvalue(SPI_tuptable->vals[row],
+									  SPI_tuptable->tupdesc, 2);
+
+	return strcmp(status, "failed") == 0 ? "failed" : "queued";
+}
+
+/* End attempts that failed; the jobs learn what they are now. */
+void
+queue_fail(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_fail($1, $2, $3, $4, $5, $6, $7, $8)",
-		8, {INT8OID, INT8OID, TEXTOID, TEXTOID, INTERVALOID, BOOLOID, BOOLOID,
-			TEXTOID}
+		"SELECT job_id, status FROM %1$s.transcribe_fail($1, $2, $3, $4, $5, $6, $7, $8)",
+		8, {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INTERVALARRAYOID,
+			BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID}
 	};
-	JobFailure *failure = job->failure;
-	Interval	delay = {0};
-	Datum		values[8];
-	char		nulls[] = "        ";
-	char	   *status;
+	Columns		columns;
+	Datum		values[8] = {Int64GetDatum(incarnation)};
+	ListCell   *lc;
 
-	delay.time = failure->delay * INT64CONST(1000);
-	values[0] = Int64GetDatum(incarnation);
-	values[1] = Int64GetDatum(job->id);
-	values[2] = text_datum(failure->error);
-	values[3] = CStringGetTextDatum(failure->code);
-	values[4] = IntervalPGetDatum(&delay);
-	nulls[4] = failure->retry ? ' ' : 'n';
-	values[5] = BoolGetDatum(failure->charge);
-	values[6] = BoolGetDatum(failure->crashed);
-	values[7] = text_or_null(asked_server(job), &nulls[7]);
-	execute(&statement, values, nulls);
-	if (SPI_processed != 1)
-		return NULL;
-	status = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	return status == NULL ? NULL : MemoryContextStrdup(job->context, status);
+	columns_begin(&columns, &statement);
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+		JobFailure *failure = job->failure;
+		Interval	delay = {.time = failure->delay * INT64CONST(1000)};
+
+		put(&columns, 1, Int64GetDatum(job->id));
+		put_text(&columns, 2, failure->error);
+		put(&columns, 3, CStringGetTextDatum(failure->code));
+		put_if(&columns, 4, failure->retry, IntervalPGetDatum(&delay));
+		put(&columns, 5, BoolGetDatum(failure->charge));
+		put(&columns, 6, BoolGetDatum(failure->crashed));
+		put_text(&columns, 7, asked_server(job));
+	}
+	columns_execute(&columns, values);
+	mark_held(jobs);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Job		   *job = job_of_row(jobs, i);
+
+		if (job != NULL)
+			job->write_status = failed_status(i);
+	}
 }
 
 /*

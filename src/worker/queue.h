@@ -30,16 +30,20 @@ extern List *queue_claim(int64 incarnation, List *groups);
 extern bool queue_has_prepared(void);
 extern List *queue_lost(int64 incarnation, List *jobs);
 extern void queue_give_back(int64 incarnation, List *jobs);
-extern bool queue_start_over(int64 incarnation, Job *job);
-extern bool queue_transcribing(int64 incarnation, Job *job);
-extern bool queue_save_chunk(int64 incarnation, Job *job, JobChunk *chunk,
-							 const char *segments);
-extern void queue_save_attempts(Job *job);
-extern bool queue_complete(int64 incarnation, Job *job, int chunks);
-extern char *queue_fail(int64 incarnation, Job *job);
 extern int64 queue_purge(TimestampTz failed_before,
 						 TimestampTz completed_before, int max_jobs);
 extern void queue_oldest(TimestampTz *failed, TimestampTz *completed);
+
+/* The same for all jobs of a list by id; they learn whether they are lost. */
+extern List *queue_by_id(List *jobs);
+extern void queue_start_over(int64 incarnation, List *jobs);
+extern void queue_transcribing(int64 incarnation, List *jobs);
+extern void queue_save_chunks(int64 incarnation, List *jobs,
+							  const char *segments);
+extern void queue_save_attempts(List *jobs);
+extern void queue_complete(int64 incarnation, List *jobs);
+extern void queue_fail(int64 incarnation, List *jobs);
+
 extern void queue_notify(int64 job_id, const char *status);
 
 #endif							/* TRANSCRIBE_QUEUE_H */

@@ -17,7 +17,6 @@
 
 #include "worker/queue.h"
 #include "worker/timeline.h"
-#include "worker/worker.h"
 
 #define BLANKS	" \t\r\n"
 
@@ -113,9 +112,10 @@ static void
 append_segment(StringInfo out, Job *job, JobChunk *chunk,
 			   ResponseSegment *segment, int n, double until, int *next_word)
 {
-	if (n > 0)
+	if (out->len > 1)
 		appendStringInfoString(out, ", ");
-	appendStringInfo(out, "{\"n\": %d, ", n);
+	appendStringInfo(out, "{\"job_id\": " INT64_FORMAT ", \"chunk_no\": %d, \"n\": %d, ",
+					 job->id, job_saved_number(job, chunk->chunk_no), n);
 	append_times(out, chunk, "start_s", "end_s", segment->start, segment->end);
 	appendStringInfoString(out, ", \"text\": ");
 	escape_json(out, segment->text);
@@ -181,14 +181,10 @@ tidy_segments(JobChunk *chunk)
 	return kept;
 }
 
-/*
- * Save the chunk's answer; false if the claim was lost.  May be called again
- * for the same answer, if the transaction failed.
- */
-bool
-save_chunk(Job *job, JobChunk *chunk)
+/* Append the segments of the chunk's answer to those of others. */
+static void
+append_answer(StringInfo out, Job *job, JobChunk *chunk)
 {
-	StringInfoData out;
 	MemoryContext oldcontext;
 	int			n;
 	int			next_word = 0;
@@ -198,15 +194,40 @@ save_chunk(Job *job, JobChunk *chunk)
 	n = tidy_segments(chunk);
 	MemoryContextSwitchTo(oldcontext);
 
-	initStringInfo(&out);
-	appendStringInfoChar(&out, '[');
 	for (int i = 0; i < n; i++)
 	{
 		double		until = i + 1 < n ? chunk->response.segments[i + 1].start : 1e300;
 
-		append_segment(&out, job, chunk, &chunk->response.segments[i], i, until,
+		append_segment(out, job, chunk, &chunk->response.segments[i], i, until,
 					   &next_word);
 	}
+}
+
+/*
+ * Save all answers that have come for the jobs.  May be called again for the
+ * same answers, if the transaction failed.
+ */
+void
+save_answers(int64 incarnation, List *jobs)
+{
+	StringInfoData out;
+	ListCell   *lc;
+
+	initStringInfo(&out);
+	appendStringInfoChar(&out, '[');
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+		ListCell   *cell;
+
+		foreach(cell, job->chunks)
+		{
+			JobChunk   *chunk = lfirst(cell);
+
+			if (chunk->state == CHUNK_ANSWERED)
+				append_answer(&out, job, chunk);
+		}
+	}
 	appendStringInfoChar(&out, ']');
-	return queue_save_chunk(worker_incarnation(), job, chunk, out.data);
+	queue_save_chunks(incarnation, jobs, out.data);
 }

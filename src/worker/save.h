@@ -10,6 +10,6 @@
 
 #include "worker/job.h"
 
-extern bool save_chunk(Job *job, JobChunk *chunk);
+extern void save_answers(int64 incarnation, List *jobs);
 
 #endif							/* TRANSCRIBE_SAVE_H */

@@ -55,6 +55,7 @@
 #include "worker/purge.h"
 #include "worker/queue.h"
 #include "worker/settings.h"
+#include "worker/write.h"
 
 /* How often to see whether somebody waits for our database. */
 #define PROBE_INTERVAL_MS	250
@@ -327,8 +328,7 @@ write_jobs(List *writers)
 		foreach(lc, writers)
 			durable |= job_wants_durable_write(lfirst(lc));
 		begin(durable);
-		foreach(lc, writers)
-			job_write(lfirst(lc));
+		write_rows(incarnation, writers);
 		commit();
 	}
 	PG_CATCH();

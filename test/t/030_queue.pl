@@ -177,6 +177,32 @@ wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE session_id IN ('lock
 	'2', 'and is made once the lock is gone');
 is(scalar($faulty->log('gate=locked')), 1, 'without asking the server again');
 
+# Answers that come together are saved together; one that cannot be is in no
+# other's way.
+create_server($node, 'batch', $faulty->url('gate=batch'));
+query("SELECT transcribe_enqueue('batch ' || n, '$wav', server => 'batch') FROM generate_series(1, 6) n");
+$faulty->wait_for_calls(6, 'gate=batch');
+wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'batch' AND status = 'transcribing'", '6');
+my ($row_locked, $refused) =
+  split /\n/, query("SELECT id FROM transcribe_jobs WHERE session_id IN ('batch 2', 'batch 4') ORDER BY id");
+query("ALTER TABLE transcribe_chunks ADD CONSTRAINT refused CHECK (job_id <> $refused)");
+$holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT FROM transcribe_jobs WHERE id = $row_locked FOR UPDATE");
+$faulty->release('batch');
+wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'batch' AND status = 'completed'", '4',
+	'of six answers at once, four are saved');
+is(query("SELECT string_agg(session_id || ' ' || status, ', ' ORDER BY id) FROM transcribe_jobs
+	WHERE server = 'batch' AND status <> 'completed'"), 'batch 2 transcribing, batch 4 transcribing',
+	'while one row is locked and one refused');
+$holder->query_safe('COMMIT');
+$holder->quit;
+query("ALTER TABLE transcribe_chunks DROP CONSTRAINT refused");
+wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE server = 'batch' AND status = 'completed' AND attempts = 1", '6',
+	'and those two as soon as they can be');
+is(query("SELECT count(*) FROM transcribe_live_segments WHERE session_id LIKE 'batch%'"),
+	query("SELECT 6 * count(*) FROM transcribe_live_segments WHERE session_id = 'batch 1'"), 'each once');
+is(scalar($faulty->log('gate=batch')), 6, 'and no server was asked again');
+
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process|must not wait/, 'nothing went wrong');
 $node->stop;
 $faulty->stop;

@@ -1,0 +1,15 @@
+/*-------------------------------------------------------------------------
+ *
+ * write.h
+ *	  What the jobs of a turn have to write, all together.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef TRANSCRIBE_WRITE_H
+#define TRANSCRIBE_WRITE_H
+
+#include "worker/job.h"
+
+extern void write_rows(int64 incarnation, List *jobs);
+
+#endif							/* TRANSCRIBE_WRITE_H */
