@@ -668,7 +668,9 @@ CREATE FUNCTION transcribe_claim(
 RETURNS SETOF transcribe_jobs
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH ready AS (
+    -- An array, because the planner takes a limit that it does not know for a
+    -- tenth of all that waits, and would join that by reading the whole table.
+    WITH ready AS MATERIALIZED (
         SELECT q.id FROM transcribe_jobs q
         WHERE q.status = 'queued' AND q.home = transcribe_home()
           AND q.server = transcribe_claim.server
@@ -682,8 +684,7 @@ BEGIN ATOMIC
     SET status = 'preprocessing',
         claimed_by = transcribe_claim.incarnation,
         started_at = COALESCE(j.started_at, clock_timestamp())
-    FROM ready
-    WHERE j.id = ready.id
+    WHERE j.id = ANY (ARRAY(SELECT ready.id FROM ready))
     RETURNING j.*;
 END;
 REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer) FROM PUBLIC;
@@ -711,10 +712,9 @@ RETURNS SETOF bigint
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT held.id FROM unnest(transcribe_lost.job_ids) AS held (id)
-    WHERE NOT EXISTS (SELECT FROM transcribe_jobs j
-                      WHERE j.id = held.id
-                        AND j.claimed_by = transcribe_lost.incarnation
-                        AND j.status IN ('preprocessing', 'transcribing'));
+    WHERE held.id NOT IN (SELECT j.id FROM transcribe_jobs j
+                          WHERE j.claimed_by = transcribe_lost.incarnation
+                            AND j.status IN ('preprocessing', 'transcribing'));
 END;
 REVOKE ALL ON FUNCTION transcribe_lost(bigint, bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_lost(bigint, bigint[]) IS
@@ -898,8 +898,22 @@ CREATE FUNCTION transcribe_complete(
 RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH given AS MATERIALIZED (
-        SELECT g.*
+    WITH done AS (
+        UPDATE transcribe_jobs j
+        SET status = 'completed', progress = 100, claimed_by = NULL,
+            attempts = j.attempts + 1, error = NULL, error_code = NULL,
+            language = g.language,
+            duration_s = g.duration_s,
+            speech_s = saved.speech_s,
+            trimmed_s = g.duration_s * COALESCE(g.streams, 1) - saved.speech_s,
+            damaged = g.damaged,
+            missing_s = g.missing_s,
+            loudness_lufs = saved.loudness_lufs,
+            source_format = g.source_format,
+            sample_rate = g.sample_rate,
+            channels = g.channels,
+            served_by = COALESCE(g.served_by, j.served_by),
+            finished_at = clock_timestamp()
         FROM unnest(transcribe_complete.job_ids, transcribe_complete.chunks,
                     transcribe_complete.languages, transcribe_complete.duration_s,
                     transcribe_complete.damaged, transcribe_complete.missing_s,
@@ -907,36 +921,17 @@ BEGIN ATOMIC
                     transcribe_complete.sample_rates, transcribe_complete.channels,
                     transcribe_complete.streams, transcribe_complete.served_by)
              AS g (job_id, chunks, language, duration_s, damaged, missing_s,
-                   source_format, sample_rate, channels, streams, served_by)),
-    saved AS (
-        SELECT given.job_id, count(c.job_id) AS chunks,
-               COALESCE(sum(c.audio_s), 0) AS speech_s,
-               10 * log(sum(c.audio_s * power(10, c.loudness_lufs / 10))
-                        / NULLIF(sum(c.audio_s), 0)) AS loudness_lufs
-        FROM given LEFT JOIN transcribe_chunks c ON c.job_id = given.job_id
-        GROUP BY given.job_id),
-    done AS (
-        UPDATE transcribe_jobs j
-        SET status = 'completed', progress = 100, claimed_by = NULL,
-            attempts = j.attempts + 1, error = NULL, error_code = NULL,
-            language = given.language,
-            duration_s = given.duration_s,
-            speech_s = saved.speech_s,
-            trimmed_s = given.duration_s * COALESCE(given.streams, 1)
-                        - saved.speech_s,
-            damaged = given.damaged,
-            missing_s = given.missing_s,
-            loudness_lufs = saved.loudness_lufs,
-            source_format = given.source_format,
-            sample_rate = given.sample_rate,
-            channels = given.channels,
-            served_by = COALESCE(given.served_by, j.served_by),
-            finished_at = clock_timestamp()
-        FROM given JOIN saved ON saved.job_id = given.job_id
-        WHERE j.id = given.job_id
+                   source_format, sample_rate, channels, streams, served_by)
+             CROSS JOIN LATERAL (
+             SELECT count(*) AS chunks,
+                    COALESCE(sum(c.audio_s), 0) AS speech_s,
+                    10 * log(sum(c.audio_s * power(10, c.loudness_lufs / 10))
+                             / NULLIF(sum(c.audio_s), 0)) AS loudness_lufs
+             FROM transcribe_chunks c WHERE c.job_id = g.job_id) saved
+        WHERE j.id = g.job_id
           AND j.claimed_by = transcribe_complete.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
-          AND saved.chunks = given.chunks
+          AND saved.chunks = g.chunks
         RETURNING j.id, j.owner, j.session_id, j.path),
     replaced AS (
         UPDATE transcribe_jobs o

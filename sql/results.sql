@@ -178,4 +178,16 @@ SELECT transcribe_adopt();
 SELECT priority FROM transcribe_waiting();
 SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 1, 10);
 
+-- a claim reads of a long queue no more than it takes
+CREATE FUNCTION pg_temp.buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ' || query INTO plan;
+    RETURN (plan #>> '{0,Plan,Shared Hit Blocks}')::bigint + (plan #>> '{0,Plan,Shared Read Blocks}')::bigint;
+END $$;
+INSERT INTO transcribe_jobs (session_id, path, server, owner, home)
+SELECT 'q' || n, '/recording', 'whisper', current_user, transcribe_home() FROM generate_series(1, 20000) n;
+ANALYZE transcribe_jobs;
+SELECT pg_temp.buffers($$ SELECT * FROM transcribe_claim(7, 'whisper', current_user, 0, 10) $$) < 500 AS few;
+
 TRUNCATE transcribe_jobs, transcribe_chunks, transcribe_chunk_segments, transcribe_attempts;

@@ -45,9 +45,12 @@ static const struct
 	{"standard_conforming_strings", "on"},
 	{"extra_float_digits", "1"},
 	{"client_min_messages", "warning"},
-	/* how statements are planned: by index, on a queue of any size */
+	/*
+	 * How statements are planned: by index, on a queue of any size; and not
+	 * by bitmap, which does not mark the entries of rows that are gone.
+	 */
 	{"enable_indexscan", "on"},
-	{"enable_bitmapscan", "on"},
+	{"enable_bitmapscan", "off"},
 	{"enable_seqscan", "off"},
 	{"plan_cache_mode", "auto"},
 	{"jit", "off"},
