@@ -713,7 +713,8 @@ LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT held.id FROM unnest(transcribe_lost.job_ids) AS held (id)
     WHERE held.id NOT IN (SELECT j.id FROM transcribe_jobs j
-                          WHERE j.claimed_by = transcribe_lost.incarnation
+                          WHERE j.id = ANY (transcribe_lost.job_ids)
+                            AND j.claimed_by = transcribe_lost.incarnation
                             AND j.status IN ('preprocessing', 'transcribing'));
 END;
 REVOKE ALL ON FUNCTION transcribe_lost(bigint, bigint[]) FROM PUBLIC;

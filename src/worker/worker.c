@@ -66,6 +66,9 @@
 /* The pause before another look at jobs that somebody holds a lock on. */
 #define LOCKED_PAUSE_MS		100
 
+/* How often orphans are looked for while there is always more to claim. */
+#define RESCUE_INTERVAL_MS	1000
+
 /* An error that one job's row keeps raising ends its attempt. */
 #define MAX_WRITE_ERRORS	10
 
@@ -85,6 +88,8 @@ static bool queue_has_more = false; /* when last looked at, jobs were due */
 static bool room_again = false; /* since then a job has ended */
 static int64 claim_after = 0;	/* after an error, not before */
 static bool claim_failed = false;	/* the last look at the queue did */
+static int64 rescue_after = 0;	/* orphans are not looked for before, */
+static bool rescue_owed = false;	/* though there was a reason to */
 static int64 next_probe = 0;
 static int64 idle_since = -1;	/* -1: not idle */
 static bool visiting = true;	/* has found no job yet */
@@ -431,6 +436,23 @@ enlist(Job *job)
 }
 
 /*
+ * Inside the claim's transaction: rescue orphans, unless that was done a moment
+ * ago.  It reads the index entries of all that has run of late, which are many
+ * where an old snapshot keeps them from being removed.
+ */
+static void
+rescue_orphans(void)
+{
+	int64		now = worker_clock();
+
+	rescue_owed = now < rescue_after;
+	if (rescue_owed)
+		return;
+	queue_rescue(incarnation, jobs);
+	rescue_after = now + RESCUE_INTERVAL_MS;
+}
+
+/*
  * Look at the queue: rescue orphans, notice which jobs are no longer ours,
  * claim what is due and there is room for, and learn when the next is due.
  * Returns whether anything was claimed.
@@ -459,7 +481,7 @@ claim_jobs(void)
 		shutdown_requested = true;
 		return false;
 	}
-	queue_rescue(incarnation, jobs);
+	rescue_orphans();
 	drop_lost_jobs();
 	groups = transcribe_enabled ? queue_waiting() : NIL;
 	now = GetCurrentTimestamp();
@@ -502,6 +524,7 @@ forget_claim(void)
 	list_free(claimed);
 	claimed = NIL;
 	claim_failed = true;
+	rescue_after = 0;
 	claim_after = worker_clock() + ERROR_PAUSE_MS;
 }
 
@@ -529,6 +552,8 @@ claim_turn(void)
 	if (pg_atomic_exchange_u32(&database->pending, 0) != 0)
 		claim_wanted = true;
 	if (next_due <= GetCurrentTimestamp() || room_is_of_use())
+		claim_wanted = true;
+	if (rescue_owed && worker_clock() >= rescue_after)
 		claim_wanted = true;
 	if (!claim_wanted || worker_clock() < claim_after)
 		return;
@@ -766,6 +791,8 @@ idle_turn(void)
 		return false;
 	if (idle_since < 0)
 		idle_since = now;
+	if (rescue_owed)
+		return true;
 	if (next_due != DT_NOEND)
 	{
 		int64		due_in = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
