@@ -6,6 +6,7 @@
 #   make bench-media          speed and memory against other tools, by hand
 #   make bench-wer            what Whisper hears in what was prepared, by hand
 #   make bench-requests       whole jobs, against the usual service, by hand
+#   make bench-queue          what the queue itself costs, by hand
 #   make format               PostgreSQL's style for lines that were changed
 
 EXTENSION = transcribe
@@ -182,7 +183,10 @@ bench-wer: transcribe_media
 bench-requests:
 	$(srcdir)/test/bench/run.sh requests --rounds $(BENCH_ROUNDS) $(BENCH_PARTS)
 
-test/bench/bin/spare: $(srcdir)/test/bench/spare.c $(srcdir)/src/wire/wire.c $(INCLUDED)
+bench-queue:
+	$(srcdir)/test/bench/run.sh queue --rounds $(BENCH_ROUNDS) $(BENCH_PARTS)
+
+test/bench/bin/%: $(srcdir)/test/bench/%.c $(srcdir)/src/wire/wire.c $(INCLUDED)
 	@mkdir -p test/bench/bin
 	$(CC) $(PROGRAM_CFLAGS) $< $(srcdir)/src/wire/wire.c -o $@
 
@@ -191,5 +195,5 @@ test/bench/bin/spare: $(srcdir)/test/bench/spare.c $(srcdir)/src/wire/wire.c $(I
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz check-fuzz bench-media bench-wer bench-requests format install-programs \
+.PHONY: unit fuzz check-fuzz bench-media bench-wer bench-requests bench-queue format install-programs \
 	uninstall-programs

@@ -1,13 +1,15 @@
 #!/bin/bash
-# Run a benchmark, by hand: "make bench-media", "bench-wer" or "bench-requests".
+# Run a benchmark, by hand: "make bench-media", "bench-wer", "bench-requests" or
+# "bench-queue".
 #
 #   run.sh media [--rounds N] [PART...]
 #   run.sh wer
 #   run.sh requests [--rounds N] [PART...]
+#   run.sh queue [--rounds N] [PART...]
 #
 # The programs are those of the current directory, where make has built them;
-# for requests the tree is built anew, into a private PostgreSQL that is removed
-# at the end.
+# for requests and queue the tree is built anew, into a private PostgreSQL that
+# is removed at the end.
 # Recordings and Python environments are kept in the cache (see
 # test/lib/common.sh).  What is measured depends on the machine, and on what
 # else it does meanwhile: look at the ratios.
@@ -52,6 +54,18 @@ case $kind in
         start_postgresql > "$work/start.log" 2>&1 || { cat "$work/start.log"; exit 1; }
         cd "$work/src"
         as_user "$python" test/bench/jobs.py "$cache/bench" "$bin/psql" "$work" "$@"
+        ;;
+    queue)
+        throwaway bench
+        trap clean_up EXIT
+        trap 'exit 130' INT TERM HUP
+        build
+        "${make[@]}" test/bench/bin/instant
+        as_user install "$work/src/test/bench/bin/instant" \
+            "$("$bin/pg_config" --pkglibdir)/transcribe_agent"
+        start_postgresql > "$work/start.log" 2>&1 || { cat "$work/start.log"; exit 1; }
+        cd "$work/src"
+        as_user python3 test/bench/queue.py "$work" "$@"
         ;;
     *)
         sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
