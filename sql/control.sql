@@ -9,9 +9,11 @@ GRANT USAGE ON FOREIGN SERVER whisper, gpu TO regress_alice, regress_bob;
 -- The worker is played: it takes what waits for a server, and fails.
 CREATE FUNCTION fail_jobs(server text, code text, asked text DEFAULT NULL) RETURNS bigint
 LANGUAGE sql AS $$
-    SELECT count(transcribe_fail(7, c.id, 'because', code, NULL, true, false, asked))
+    SELECT count(f.status)
     FROM (SELECT DISTINCT owner FROM transcribe_jobs) o,
-         transcribe_claim(7, server, o.owner, 0, 100) c;
+         transcribe_claim(7, server, o.owner, 0, 100) c,
+         transcribe_fail(7, ARRAY[c.id], ARRAY['because'], ARRAY[code], NULL, ARRAY[true], ARRAY[false],
+                         ARRAY[asked]) f;
 $$;
 
 -- transcribe_retry_failed: of a server, by an error, since a time
@@ -92,13 +94,17 @@ GRANT SELECT ON everything TO PUBLIC;
 CREATE FUNCTION complete_jobs(server text) RETURNS bigint
 LANGUAGE sql AS $$
     SELECT count(*) FILTER (WHERE
-        transcribe_save_chunk(7, c.id, 0, 'plan', 0, 10, 10, '{0,10}', NULL, 'en', 90,
-            '[{"n": 0, "start_s": 0, "end_s": 1, "text": "hello"}]')
-        AND transcribe_save_attempts(c.id, '[{"attempt": 1, "chunk_no": 0, "server": "whisper",
-            "started_at": "2026-01-01", "elapsed_s": 1, "audio_s": 10, "sent_bytes": 9}]') = 1
-        AND transcribe_complete(7, c.id, 1, 'en', 10))
+        saved = c.id
+        AND transcribe_save_attempts(jsonb_build_array(jsonb_build_object('job_id', c.id, 'attempt', 1,
+            'chunk_no', 0, 'server', 'whisper', 'started_at', '2026-01-01', 'elapsed_s', 1,
+            'audio_s', 10, 'sent_bytes', 9))) = 1
+        AND EXISTS (SELECT FROM transcribe_complete(7, ARRAY[c.id], ARRAY[1], ARRAY['en'], ARRAY[10])))
     FROM (SELECT DISTINCT owner FROM transcribe_jobs) o,
-         transcribe_claim(7, server, o.owner, 0, 100) c;
+         transcribe_claim(7, server, o.owner, 0, 100) c,
+         transcribe_save_chunks(7, ARRAY[c.id], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
+            ARRAY['{0,10}'], ARRAY['whisper'], NULL, ARRAY['en'], ARRAY[90],
+            jsonb_build_array(jsonb_build_object('job_id', c.id, 'chunk_no', 0, 'n', 0,
+                'start_s', 0, 'end_s', 1, 'text', 'hello'))) saved;
 $$;
 SELECT transcribe_enqueue('completed', :'path') AS completed \gset
 SELECT transcribe_enqueue('other', :'path') AS other \gset
