@@ -65,7 +65,7 @@ case $kind in
             "$("$bin/pg_config" --pkglibdir)/transcribe_agent"
         start_postgresql > "$work/start.log" 2>&1 || { cat "$work/start.log"; exit 1; }
         cd "$work/src"
-        as_user python3 test/bench/queue.py "$work" "$@"
+        as_user python3 test/bench/queueing.py "$work" "$@"
         ;;
     *)
         sed -n '2,/^$/s/^# \{0,1\}//p' "$0"

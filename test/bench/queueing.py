@@ -1,6 +1,6 @@
 """What the queue itself costs: enqueueing, carrying, and doing nothing.
 
-    queue.py SOCKETS [--rounds N] [PART...]
+    queueing.py SOCKETS [--rounds N] [PART...]
 
 Run by "make bench-queue", which has started a server of its own, with
 PostgreSQL's and our settings as they are by default, and has put instant.c in
