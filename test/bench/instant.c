@@ -3,7 +3,7 @@
  * instant.c
  *	  An agent that has done everything at once.
  *
- * Takes the place of transcribe_agent where queue.py measures the queue alone:
+ * Takes the place of transcribe_agent where queueing.py measures the queue alone:
  * the worker, its statements and its commits.  It reads no file and asks no
  * server.  OPEN is answered by one second of mono sound in one chunk, SEND by
  * one segment.  What the segment says is when the OPEN was read, in seconds
