@@ -108,7 +108,7 @@ typedef struct Reader
 {
 	Response   *response;
 	JsonLexContext *lex;
-	char	   *usage;			/* where the object of that name begins */
+	const char *usage;			/* where the object of that name begins */
 	bool		bad_usage;		/* it holds a number that is none */
 	int			depth;			/* of open objects and arrays */
 	StringInfoData path;		/* of the value being read */
