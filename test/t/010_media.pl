@@ -262,7 +262,7 @@ like(job('cut', 'damaged'), qr/^the recording ends at [0-9.]+ s, of [0-9.]+ s th
 is(job('cut', 'missing_s > 1 AND missing_s < 60'), 't', 'and how much is missing');
 
 # The first chunk of a long recording is short, all others are long.
-my $minutes = PostgreSQL::Test::Utils::tempdir() . '/long.mp3';
+my $minutes = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/long.mp3';
 system_or_bail('ffmpeg', '-v', 'error', '-stream_loop', '29', '-i',
 	"$audio/austen-0870.wav", $minutes);
 my ($described) = run_command(
@@ -272,7 +272,7 @@ cmp_ok($ends[0], '<=', 30, 'the first chunk of a long recording is short');
 cmp_ok($ends[1] - $ends[0], '>', 40, 'the next one is not');
 
 # Limits.
-my $night = PostgreSQL::Test::Utils::tempdir() . '/night.flac';
+my $night = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/night.flac';
 system_or_bail('ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'anullsrc=r=16000:cl=mono', '-t', '40000', $night);
 $node->append_conf('postgresql.conf', "transcribe.media_timeout = 1");
 $node->reload;

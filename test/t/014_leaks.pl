@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -24,7 +25,7 @@ sub resources
 {
 	my $worker = $node->safe_psql('postgres',
 		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
-	my $data = $node->data_dir;
+	my $data = abs_path($node->data_dir);
 	my %found;
 
 	foreach my $process ({ pid => $worker, comm => 'worker' }, processes_of($worker))

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use IO::Select;
@@ -19,7 +20,7 @@ my $wav = "$audio/austen-0880.wav";
 my $serial = 0;
 
 # Some megabytes to send, so that a server can say something in the middle.
-my $long = PostgreSQL::Test::Utils::tempdir() . '/long.wav';
+my $long = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/long.wav';
 system_or_bail('ffmpeg', '-v', 'error', '-f', 'lavfi', '-i', 'anoisesrc=r=16000:a=0.1:d=200', $long);
 
 sub query { return $node->safe_psql('postgres', $_[0]) }

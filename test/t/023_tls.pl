@@ -53,7 +53,7 @@ certificate('self', undef, $here);
 openssl('req', '-new', '-key', "$dir/good.key", '-subj', '/CN=old', '-out', "$dir/old.csr");
 append_to_file("$dir/old.ext", $here);
 openssl('x509', '-req', '-in', "$dir/old.csr", '-CA', "$dir/ours.crt", '-CAkey', "$dir/ours.key", '-set_serial', '1',
-	'-days', '-1', '-extfile', "$dir/old.ext", '-out', "$dir/old.crt");
+	'-days', '0', '-extfile', "$dir/old.ext", '-out', "$dir/old.crt");
 append_to_file("$dir/old.pem", slurp_file("$dir/good.key") . slurp_file("$dir/old.crt"));
 
 my %faulty = map { $_ => start_faulty('--cert', "$dir/$_.pem") } ('good', 'elsewhere', 'self', 'old');

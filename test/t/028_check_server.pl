@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use lib 'test/perl';
+use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use IO::Socket::INET;
@@ -115,7 +116,7 @@ is($rows->{latency}{ok}, 't', 'a server that refuses times of words passes witho
 like($rows->{words}{detail}, qr/^refused: .*422: no\+words$/, 'and what it said is told');
 
 # What does not: steps on our side.
-my $dir = PostgreSQL::Test::Utils::tempdir();
+my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
 append_to_file("$dir/key", "sk-canary\n");
 chmod 0644, "$dir/key";
 ends_at(check($faulty->url('key=sk-canary'), mapping => { api_key_file => "$dir/key" }),
