@@ -235,7 +235,7 @@ my $pid = $session->query_safe('SELECT pg_backend_pid()');
 sub resources
 {
 	my ($pid) = @_;
-	my $data = $node->data_dir;
+	my $data = abs_path($node->data_dir);
 	my @descriptors = grep { (readlink($_) // '') !~ m{^\Q$data\E/} } glob "/proc/$pid/fd/*";
 	my ($memory) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+)/m;
 	return (scalar(@descriptors), $memory, scalar(processes_of($pid)));
