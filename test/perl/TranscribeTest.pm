@@ -8,12 +8,14 @@
 #	wait_for($node, "SELECT status FROM transcribe_jobs", 'completed');
 #
 # Rules: a test server's standard input is held here alone, so it ends with
-# the test, however that ends; nothing is waited for by sleeping.
+# the test, however that ends; nothing is waited for by sleeping; a test that
+# hangs dies and says where, with its servers, before it is ended from outside.
 package TranscribeTest;
 
 use strict;
 use warnings;
 
+use Carp qw(confess);
 use Cwd qw(abs_path);
 use Exporter qw(import);
 use File::Basename qw(dirname);
@@ -29,6 +31,9 @@ our @EXPORT = qw(
   start_cluster start_faulty start_whisper make_audio transcripts
   create_server create_mapping wait_for processes_of word_error_rate
 );
+
+$SIG{ALRM} = sub { confess 'this test takes too long' };
+alarm(5 * $PostgreSQL::Test::Utils::timeout_default);
 
 my $test_dir = abs_path(dirname(__FILE__) . '/..');
 my $audio_dir;

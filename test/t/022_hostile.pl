@@ -216,23 +216,25 @@ wait_for($node, "SELECT status = 'queued' AND error_code = 'rate_limited' AND ru
 
 # What never ends by itself holds up nothing else, and is ended by a cancel,
 # and by a shutdown: the server sees how.
-my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "could not listen: $!";
+my @silent = map { IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die "could not listen: $!" } 1 .. 2;
 my @endless = ('hang', 'drip=3600', 'raw=header-drip', 'raw=switch', 'raw=chunks-stop');
 
-# Start one of each, and two at a socket that says nothing: one stands in the
-# TLS handshake, one in the middle of what it sends.
+# Start one of each, and two at sockets that say nothing: one stands in the TLS
+# handshake, one in the middle of what it sends.  Two sockets, for libcurl keeps
+# its connections by host and port: whoever comes second would wait to see
+# whether the first one's connection can be shared.
 sub enqueue_endless
 {
 	my ($round) = @_;
 	my %options = (request_timeout => '1h', connect_timeout => '1h', %$upload);
-	my $port = $silent->sockport;
+	my ($tls, $clear) = map { '127.0.0.1:' . $_->sockport } @silent;
 	my @ids;
 
 	$faulty->reset;
 	push @ids, enqueue($_, %options) foreach @endless;
-	push @ids, enqueue_at("tls$round", "https://127.0.0.1:$port/v1", %options);
-	push @ids, enqueue_at("clear$round", "http://127.0.0.1:$port/v1", %options);
-	my @connections = map { scalar $silent->accept } 1 .. 2;
+	push @ids, enqueue_at("tls$round", "https://$tls/v1", %options);
+	push @ids, enqueue_at("clear$round", "http://$clear/v1", %options);
+	my @connections = map { scalar $_->accept } @silent;
 	$faulty->wait_for_calls(scalar @endless);
 	return (\@connections, @ids);
 }
