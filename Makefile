@@ -56,6 +56,7 @@ OBJS = \
 	src/worker/settings.o \
 	src/worker/timeline.o \
 	src/worker/utf8.o \
+	src/worker/waiting.o \
 	src/worker/worker.o \
 	src/worker/write.o \
 	src/wire/wire.o

@@ -42,6 +42,14 @@ REVOKE ALL ON FUNCTION transcribe_refuse_truncate() FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_refuse_truncate() IS
 'refuses TRUNCATE to all but the table''s owner, because row security does not apply to it';
 
+CREATE FUNCTION transcribe_queue(server text, owner name, priority integer)
+RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN octet_length(server)::text || ' ' || server || ' ' || priority::text ||
+       ' ' || owner::text;
+COMMENT ON FUNCTION transcribe_queue(text, name, integer) IS
+'by what queued jobs stand together: another text for each server (or list of servers), owner and priority';
+
 -- ---------------------------------------------------------------------
 -- Tables
 --
@@ -99,9 +107,11 @@ CREATE TABLE transcribe_jobs (
 
 -- Jobs that are alike in all that decides when their turn comes stand together,
 -- so that neither one who has enqueued very many nor a server that has no room
--- is in the way of what else is waiting.
+-- is in the way of what else is waiting.  One expression for them and not three
+-- columns, because a scan knows where to end by one column only.
 CREATE INDEX transcribe_jobs_queued
-    ON transcribe_jobs (home, server, owner, priority, run_at, id)
+    ON transcribe_jobs (home, (transcribe_queue(server, owner, priority) COLLATE "C"),
+                        run_at, id)
     WHERE status = 'queued';
 CREATE INDEX transcribe_jobs_running ON transcribe_jobs (id)
     WHERE status IN ('preprocessing', 'transcribing');
@@ -637,34 +647,74 @@ COMMENT ON FUNCTION transcribe_rescue(bigint, bigint[]) IS
 'give back to the queue the jobs whose worker is gone without having done so, and those that the worker of this incarnation should hold and does not; the third time they fail';
 
 CREATE FUNCTION transcribe_waiting(
-    OUT server text, OUT owner name, OUT priority integer, OUT run_at timestamptz)
+    queues text[] DEFAULT '{}', run_ats timestamptz[] DEFAULT '{}',
+    ids bigint[] DEFAULT '{}', OUT queue text, OUT server text, OUT owner name,
+    OUT priority integer, OUT run_at timestamptz, OUT id bigint)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    -- From group to group, by one look into the index for each.
-    WITH RECURSIVE groups AS (
-        (SELECT j.server, j.owner, j.priority, j.run_at
-         FROM transcribe_jobs j
-         WHERE j.status = 'queued' AND j.home = transcribe_home()
-         ORDER BY j.server, j.owner, j.priority, j.run_at
-         LIMIT 1)
+    -- One look into the index for each group that is known, from its place on,
+    -- and one for each of those that stand between them, from group to group.
+    WITH RECURSIVE known AS (
+        SELECT k.queue COLLATE "C" AS queue, k.run_at, k.id, k.n,
+               lead(k.queue) OVER (ORDER BY k.n) COLLATE "C" AS until
+        FROM (SELECT * FROM unnest(transcribe_waiting.queues,
+                                   transcribe_waiting.run_ats,
+                                   transcribe_waiting.ids)
+                  WITH ORDINALITY AS g (queue, run_at, id, n)
+              UNION ALL
+              SELECT '', NULL, NULL, 0) AS k),
+    others AS (
+        SELECT k.queue, NULL::text AS server, NULL::name AS owner,
+               NULL::integer AS priority, NULL::timestamptz AS run_at,
+               NULL::bigint AS id, k.until
+        FROM known k
         UNION ALL
-        SELECT n.server, n.owner, n.priority, n.run_at
-        FROM groups g CROSS JOIN LATERAL (
-            SELECT j.server, j.owner, j.priority, j.run_at
-            FROM transcribe_jobs j
-            WHERE j.status = 'queued' AND j.home = transcribe_home()
-              AND (j.server, j.owner, j.priority) > (g.server, g.owner, g.priority)
-            ORDER BY j.server, j.owner, j.priority, j.run_at
-            LIMIT 1) n)
-    SELECT g.server, g.owner, g.priority, g.run_at FROM groups g;
+        SELECT n.*, o.until
+        FROM others o CROSS JOIN LATERAL (
+            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" AS queue,
+                    j.server, j.owner, j.priority, j.run_at, j.id
+             FROM transcribe_jobs j
+             WHERE o.until IS NULL
+               AND j.status = 'queued' AND j.home = transcribe_home()
+               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" > o.queue
+             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE "C",
+                      j.run_at, j.id
+             LIMIT 1)
+            UNION ALL
+            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE "C",
+                    j.server, j.owner, j.priority, j.run_at, j.id
+             FROM transcribe_jobs j
+             WHERE o.until IS NOT NULL
+               AND j.status = 'queued' AND j.home = transcribe_home()
+               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" > o.queue
+               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" < o.until
+             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE "C",
+                      j.run_at, j.id
+             LIMIT 1)) n)
+    SELECT k.queue, n.server, n.owner, n.priority, n.run_at, n.id
+    FROM known k LEFT JOIN LATERAL (
+        SELECT j.server, j.owner, j.priority, j.run_at, j.id
+        FROM transcribe_jobs j
+        WHERE j.status = 'queued' AND j.home = transcribe_home()
+          AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" = k.queue
+          AND (j.run_at, j.id) >= (k.run_at, k.id)
+        ORDER BY j.run_at, j.id
+        LIMIT 1) n ON true
+    WHERE k.n > 0
+    UNION ALL
+    SELECT o.queue, o.server, o.owner, o.priority, o.run_at, o.id
+    FROM others o
+    WHERE o.id IS NOT NULL
+    ORDER BY 1;
 END;
-REVOKE ALL ON FUNCTION transcribe_waiting() FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_waiting() IS
-'what is queued, in groups of one server (or list of servers), owner and priority, with the time at which the first of the group may start';
+REVOKE ALL ON FUNCTION transcribe_waiting(text[], timestamptz[], bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_waiting(text[], timestamptz[], bigint[]) IS
+'what is queued, in groups of one server (or list of servers), owner and priority, with the first job of each; of groups that are known, in this order, nothing is read that stands before the given places, and those that are empty now are returned as well';
 
 CREATE FUNCTION transcribe_claim(
-    incarnation bigint, server text, owner name, priority integer, room integer)
+    incarnation bigint, server text, owner name, priority integer, room integer,
+    run_at timestamptz DEFAULT '-infinity', id bigint DEFAULT 0)
 RETURNS SETOF transcribe_jobs
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -673,10 +723,11 @@ BEGIN ATOMIC
     WITH ready AS MATERIALIZED (
         SELECT q.id FROM transcribe_jobs q
         WHERE q.status = 'queued' AND q.home = transcribe_home()
-          AND q.server = transcribe_claim.server
-          AND q.owner = transcribe_claim.owner
-          AND q.priority = transcribe_claim.priority
+          AND transcribe_queue(q.server, q.owner, q.priority) COLLATE "C"
+              = transcribe_queue(transcribe_claim.server, transcribe_claim.owner,
+                                 transcribe_claim.priority)
           AND q.run_at <= now()
+          AND (q.run_at, q.id) >= (transcribe_claim.run_at, transcribe_claim.id)
         ORDER BY q.run_at, q.id
         LIMIT transcribe_claim.room
         FOR UPDATE SKIP LOCKED)
@@ -687,8 +738,8 @@ BEGIN ATOMIC
     WHERE j.id = ANY (ARRAY(SELECT ready.id FROM ready))
     RETURNING j.*;
 END;
-REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer) IS
+REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) IS
 'take up to so many due jobs of a group, by run_at, then id, for the worker of this incarnation';
 
 CREATE FUNCTION transcribe_oldest(

@@ -166,9 +166,13 @@ SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 1);
 SELECT session_id FROM transcribe_claim(7, 'whisper', 'nobody', 2, 10);
 SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 10);
 SELECT server, priority, run_at > now() AS not_yet FROM transcribe_waiting();
-SET enable_seqscan = off;
-EXPLAIN (COSTS OFF) SELECT * FROM transcribe_waiting();
-RESET enable_seqscan;
+-- groups that are known: looked for from their places on, whether anything is left there or not
+SELECT starts_with(w.queue, '4 gone ') AS gone, w.priority, j.session_id
+FROM transcribe_waiting(ARRAY[transcribe_queue('gone', current_user, 0), transcribe_queue('whisper', current_user, 1),
+                              transcribe_queue('whisper', current_user, 3)],
+    '{-infinity,-infinity,-infinity}', '{0,0,0}') w LEFT JOIN transcribe_jobs j USING (id);
+SELECT w.priority, j.session_id FROM transcribe_waiting(ARRAY[transcribe_queue('whisper', current_user, 1)],
+    '{infinity}', '{0}') w LEFT JOIN transcribe_jobs j USING (id);
 
 -- jobs of another home stand still until they are adopted
 UPDATE transcribe_jobs SET home = 1 WHERE session_id IN ('o1', 'o2');
@@ -189,5 +193,18 @@ INSERT INTO transcribe_jobs (session_id, path, server, owner, home)
 SELECT 'q' || n, '/recording', 'whisper', current_user, transcribe_home() FROM generate_series(1, 20000) n;
 ANALYZE transcribe_jobs;
 SELECT pg_temp.buffers($$ SELECT * FROM transcribe_claim(7, 'whisper', current_user, 0, 10) $$) < 500 AS few;
+
+-- nor does a look at it read what has been claimed before, though that cannot be removed yet; nor the next claim
+BEGIN;
+SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 19900);
+SELECT pg_temp.buffers('SELECT * FROM transcribe_waiting()') > 500 AS many;
+SELECT queue, run_at, id FROM transcribe_waiting() WHERE priority = 0 \gset
+SELECT format('(ARRAY[%L], ARRAY[%L]::timestamptz[], ''{%s}'')', :'queue', :'run_at', :'id') AS known \gset
+SELECT w.priority, w.id = :'id' AS there FROM transcribe_waiting:known w;
+SELECT pg_temp.buffers($$ SELECT * FROM transcribe_waiting$$ || :'known') < 50 AS few;
+SELECT pg_temp.buffers(format('SELECT * FROM transcribe_claim(7, ''whisper'', current_user, 0, 10, %L, %s)', :'run_at', :'id')) < 500 AS few;
+SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 200);
+SELECT pg_temp.buffers('SELECT * FROM transcribe_waiting' || :'known') < 100 AS few;
+ROLLBACK;
 
 TRUNCATE transcribe_jobs, transcribe_chunks, transcribe_chunk_segments, transcribe_attempts;

@@ -153,7 +153,7 @@ define_settings(void)
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("transcribe.naptime",
 							"Time between visits to a database with prepared transactions that enqueued jobs, and between removals of old jobs.",
-							"Databases without such transactions are never polled.",
+							"Databases without either are never polled; a worker that is there looks for orphans that often.",
 							&transcribe_naptime, 60, 1, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("transcribe.retain_completed",

@@ -206,7 +206,9 @@ change_job(FunctionCallInfo fcinfo, Statement *statement, bool again)
 		changed = SPI_processed > 0;
 	}
 	tables_end(&scope);
-	if (changed)
+	if (changed && again)
+		wake_for_job(GetCurrentTransactionStartTimestamp());
+	else if (changed)
 		wake_at_commit();
 	return changed;
 }
@@ -263,7 +265,7 @@ transcribe_retry_failed(PG_FUNCTION_ARGS)
 	count = queue_again(&scope, &retry_failed, values, nulls);
 	tables_end(&scope);
 	if (count > 0)
-		wake_at_commit();
+		wake_for_job(GetCurrentTransactionStartTimestamp());
 	PG_RETURN_INT64(count);
 }
 

@@ -187,7 +187,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 	values[7] = Int32GetDatum(max_attempts);
 	id = insert_or_find(fcinfo, values);
 
-	wake_at_commit();
+	wake_for_job(DatumGetTimestampTz(values[5]));
 	PG_RETURN_INT64(id);
 }
 

@@ -27,8 +27,23 @@ static bool wake_wanted = false;
 /* It has altered a server or a key. */
 static bool servers_altered = false;
 
+/* The jobs that it has queued are not due before; DT_NOEND: it has none. */
+static TimestampTz wake_earliest = DT_NOEND;
+
 /* This database's slot, or -1 where all were taken. */
 static int	wake_slot = -1;
+
+/* Have the worker look at what is due from then on, if not before. */
+static void
+lower_earliest(StateDatabase *db, TimestampTz run_at)
+{
+	uint64		earliest = pg_atomic_read_u64(&db->earliest);
+
+	while (run_at < (TimestampTz) earliest &&
+		   !pg_atomic_compare_exchange_u64(&db->earliest, &earliest,
+										   (uint64) run_at))
+		;
+}
 
 /*
  * Flag the database and wake who serves it: its worker, else the launcher.
@@ -44,6 +59,8 @@ wake_now(TranscribeState *state)
 	{
 		if (servers_altered)
 			pg_atomic_write_u32(&db->altered, 1);
+		lower_earliest(db, wake_earliest);
+		pg_memory_barrier();
 		pg_atomic_write_u32(&db->pending, 1);
 		pg_memory_barrier();
 		if (pg_atomic_read_u64(&db->worker) != 0)
@@ -80,7 +97,7 @@ wake_callback(XactEvent event, void *arg)
 			 */
 			if (wake_slot >= 0 &&
 				state->databases[wake_slot].dbid == MyDatabaseId)
-				pg_atomic_write_u32(&state->databases[wake_slot].doubtful, 1);
+				pg_atomic_fetch_add_u32(&state->databases[wake_slot].doubtful, 1);
 			else
 				pg_atomic_write_u32(&state->visit_all, 1);
 			state_wake(&state->launcher);
@@ -91,6 +108,7 @@ wake_callback(XactEvent event, void *arg)
 			return;
 	}
 	wake_wanted = servers_altered = false;
+	wake_earliest = DT_NOEND;
 }
 
 /* Called once in each process that loads the library. */
@@ -117,6 +135,14 @@ wake_at_commit(void)
 	wake_wanted = true;
 }
 
+/* The same, after a job has been queued that is due at that time. */
+void
+wake_for_job(TimestampTz run_at)
+{
+	wake_at_commit();
+	wake_earliest = Min(wake_earliest, run_at);
+}
+
 /*
  * The same, after a server or a key was altered.  The worker may be awake
  * before the message that says so goes round: it has to be told to forget
@@ -129,10 +155,10 @@ wake_for_servers(void)
 	servers_altered = true;
 }
 
-/* SQL: wake_at_commit(), for functions in SQL. */
+/* SQL: for functions in SQL; they may have queued anything. */
 Datum
 transcribe_wake(PG_FUNCTION_ARGS)
 {
-	wake_at_commit();
+	wake_for_job(DT_NOBEGIN);
 	PG_RETURN_VOID();
 }

@@ -8,8 +8,11 @@
 #ifndef TRANSCRIBE_WAKE_H
 #define TRANSCRIBE_WAKE_H
 
+#include "datatype/timestamp.h"
+
 extern void wake_init(void);
 extern void wake_at_commit(void);
+extern void wake_for_job(TimestampTz run_at);
 extern void wake_for_servers(void);
 
 #endif							/* TRANSCRIBE_WAKE_H */

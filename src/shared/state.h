@@ -61,9 +61,13 @@ typedef struct StateDatabase
 	pg_atomic_uint32 pending;	/* something was committed; set by anybody,
 								 * cleared by the worker that looks */
 	pg_atomic_uint32 altered;	/* a server or a key was; likewise */
-	pg_atomic_uint32 doubtful;	/* a prepared transaction may hold jobs; set
-								 * at PREPARE, cleared by a worker that finds
-								 * none left */
+	pg_atomic_uint64 earliest;	/* TimestampTz: no job was queued that is due
+								 * before; lowered before pending is set,
+								 * cleared to DT_NOEND after it is */
+	pg_atomic_uint32 doubtful;	/* prepared transactions may hold jobs; counts
+								 * each PREPARE, and is cleared by a worker
+								 * that finds none left, if no other came
+								 * meanwhile */
 	pg_atomic_uint64 worker;	/* Latch * of its worker, or 0 */
 	TimestampTz next_due;		/* when the next queued job may start, or an
 								 * old one is to be removed; or DT_NOEND;

@@ -16,10 +16,12 @@
 /* Queued jobs that are alike in all that decides when their turn comes. */
 typedef struct ClaimGroup
 {
+	char	   *queue;			/* as it stands in the index */
 	char	   *servers;		/* as in the row: one name, or a list */
 	char	   *owner;
 	int			priority;
-	TimestampTz due;			/* when the first of them may start */
+	TimestampTz due;			/* when the first of them may start, */
+	int64		first;			/* and its id; 0: there is none */
 
 	/* the plan */
 	int			room;			/* how many to claim */

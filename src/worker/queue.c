@@ -35,6 +35,7 @@
 #include "shared/statement.h"
 #include "transcribe.h"
 #include "worker/attempts.h"
+#include "worker/waiting.h"
 #include "worker/worker.h"
 
 /* Schema of the extension, as the last queue_find_extension() found it. */
@@ -303,26 +304,110 @@ find_saved(List *jobs)
 		add_saved(begun, i);
 }
 
-/* What is queued, in groups (a List of ClaimGroup). */
+/*
+ * The arguments of a statement that are arrays, while they are filled: an
+ * element of each for every row that there is to write.
+ */
+typedef struct Columns
+{
+	Statement  *statement;
+	ArrayBuildState *column[STATEMENT_MAX_ARGS];	/* NULL: no array */
+} Columns;
+
+static void
+columns_begin(Columns *columns, Statement *statement)
+{
+	columns->statement = statement;
+	for (int i = 0; i < statement->nargs; i++)
+	{
+		Oid			type = get_element_type(statement->argtypes[i]);
+
+		columns->column[i] = OidIsValid(type) ?
+			initArrayResult(type, CurrentMemoryContext, false) : NULL;
+	}
+}
+
+/* Add the next element of an array; without a value it is NULL. */
+static void
+put_if(Columns *columns, int n, bool has_value, Datum value)
+{
+	ArrayBuildState *column = columns->column[n];
+
+	(void) accumArrayResult(column, value, !has_value, column->element_type,
+							CurrentMemoryContext);
+}
+
+static void
+put(Columns *columns, int n, Datum value)
+{
+	put_if(columns, n, true, value);
+}
+
+/* The same for a text in UTF-8, which may be missing. */
+static void
+put_text(Columns *columns, int n, const char *utf8)
+{
+	put_if(columns, n, utf8 != NULL,
+		   utf8 != NULL ? CStringGetTextDatum(encoding_from_utf8(utf8)) : (Datum) 0);
+}
+
+/* Run the statement; the other arguments are in values. */
+static void
+columns_execute(Columns *columns, Datum *values)
+{
+	for (int i = 0; i < columns->statement->nargs; i++)
+	{
+		if (columns->column[i] != NULL)
+			values[i] = makeArrayResult(columns->column[i], CurrentMemoryContext);
+	}
+	execute(columns->statement, values, NULL);
+}
+
+/*
+ * What is queued, in groups (a List of ClaimGroup) in the order of the index,
+ * and those that are known already, of each of which the place is given that no
+ * job stands before.  One of these that is empty has no first job.
+ */
 List *
-queue_waiting(void)
+queue_waiting(List *known)
 {
 	static Statement statement = {
-		"SELECT server, owner, priority, run_at FROM %1$s.transcribe_waiting()"
+		"SELECT queue, server, owner, priority, run_at, id "
+		"FROM %1$s.transcribe_waiting($1, $2, $3)",
+		3, {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	};
+	Columns		columns;
+	Datum		values[3];
 	List	   *groups = NIL;
+	ListCell   *lc;
 
-	execute(&statement, NULL, NULL);
+	columns_begin(&columns, &statement);
+	foreach(lc, known)
+	{
+		ClaimGroup *group = lfirst(lc);
+
+		put(&columns, 0, CStringGetTextDatum(group->queue));
+		put(&columns, 1, TimestampTzGetDatum(group->due));
+		put(&columns, 2, Int64GetDatum(group->first));
+	}
+	columns_execute(&columns, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		bool		isnull;
 		ClaimGroup *group = palloc0(sizeof(ClaimGroup));
+		bool		isnull;
+		bool		empty;
+		Datum		id = column(i, 6, &empty);
 
-		group->servers = TextDatumGetCString(column(i, 1, &isnull));
-		group->owner = pstrdup(NameStr(*DatumGetName(column(i, 2, &isnull))));
-		group->priority = DatumGetInt32(column(i, 3, &isnull));
-		group->due = DatumGetTimestampTz(column(i, 4, &isnull));
 		groups = lappend(groups, group);
+		group->queue = TextDatumGetCString(column(i, 1, &isnull));
+		group->due = DT_NOEND;
+		if (empty)
+			continue;
+		group->servers = TextDatumGetCString(column(i, 2, &isnull));
+		group->owner = pstrdup(NameStr(*DatumGetName(column(i, 3, &isnull))));
+		group->priority = DatumGetInt32(column(i, 4, &isnull));
+		group->due = DatumGetTimestampTz(column(i, 5, &isnull));
+		group->first = DatumGetInt64(id);
 	}
 	return groups;
 }
@@ -334,11 +419,11 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	static Statement statement = {
 		"SELECT id, path, server, owner, attempts, max_attempts, progress, "
 		"options, served_by, error_code IS NOT NULL "
-		"FROM %1$s.transcribe_claim($1, $2, $3, $4, $5) ORDER BY run_at, id",
-		5, {INT8OID, TEXTOID, NAMEOID, INT4OID, INT4OID}
+		"FROM %1$s.transcribe_claim($1, $2, $3, $4, $5, $6, $7) ORDER BY run_at, id",
+		7, {INT8OID, TEXTOID, NAMEOID, INT4OID, INT4OID, TIMESTAMPTZOID, INT8OID}
 	};
 	NameData	owner;
-	Datum		values[5];
+	Datum		values[7];
 
 	namestrcpy(&owner, group->owner);
 	values[0] = Int64GetDatum(incarnation);
@@ -346,6 +431,8 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	values[2] = NameGetDatum(&owner);
 	values[3] = Int32GetDatum(group->priority);
 	values[4] = Int32GetDatum(group->room);
+	values[5] = TimestampTzGetDatum(group->due);
+	values[6] = Int64GetDatum(group->first);
 	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -471,65 +558,6 @@ queue_transcribing(int64 incarnation, List *jobs)
 
 	execute(&statement, values, NULL);
 	mark_held(jobs);
-}
-
-/*
- * The arguments of a statement that are arrays, while they are filled: an
- * element of each for every row that there is to write.
- */
-typedef struct Columns
-{
-	Statement  *statement;
-	ArrayBuildState *column[STATEMENT_MAX_ARGS];	/* NULL: no array */
-} Columns;
-
-static void
-columns_begin(Columns *columns, Statement *statement)
-{
-	columns->statement = statement;
-	for (int i = 0; i < statement->nargs; i++)
-	{
-		Oid			type = get_element_type(statement->argtypes[i]);
-
-		columns->column[i] = OidIsValid(type) ?
-			initArrayResult(type, CurrentMemoryContext, false) : NULL;
-	}
-}
-
-/* Add the next element of an array; without a value it is NULL. */
-static void
-put_if(Columns *columns, int n, bool has_value, Datum value)
-{
-	ArrayBuildState *column = columns->column[n];
-
-	(void) accumArrayResult(column, value, !has_value, column->element_type,
-							CurrentMemoryContext);
-}
-
-static void
-put(Columns *columns, int n, Datum value)
-{
-	put_if(columns, n, true, value);
-}
-
-/* The same for a text in UTF-8, which may be missing. */
-static void
-put_text(Columns *columns, int n, const char *utf8)
-{
-	put_if(columns, n, utf8 != NULL,
-		   utf8 != NULL ? CStringGetTextDatum(encoding_from_utf8(utf8)) : (Datum) 0);
-}
-
-/* Run the statement; the other arguments are in values. */
-static void
-columns_execute(Columns *columns, Datum *values)
-{
-	for (int i = 0; i < columns->statement->nargs; i++)
-	{
-		if (columns->column[i] != NULL)
-			values[i] = makeArrayResult(columns->column[i], CurrentMemoryContext);
-	}
-	execute(columns->statement, values, NULL);
 }
 
 /* JSON as an argument. */
@@ -722,6 +750,7 @@ queue_fail(int64 incarnation, List *jobs)
 		put_text(&columns, 7, asked_server(job));
 	}
 	columns_execute(&columns, values);
+	waiting_lower(GetCurrentTransactionStartTimestamp());
 	mark_held(jobs);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -25,7 +25,7 @@ extern bool queue_find_extension(void);
 
 /* Statements, inside a transaction. */
 extern void queue_rescue(int64 incarnation, List *jobs);
-extern List *queue_waiting(void);
+extern List *queue_waiting(List *known);
 extern List *queue_claim(int64 incarnation, List *groups);
 extern bool queue_has_prepared(void);
 extern List *queue_lost(int64 incarnation, List *jobs);

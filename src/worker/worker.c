@@ -55,6 +55,7 @@
 #include "worker/purge.h"
 #include "worker/queue.h"
 #include "worker/settings.h"
+#include "worker/waiting.h"
 #include "worker/write.h"
 
 /* How often to see whether somebody waits for our database. */
@@ -65,9 +66,6 @@
 
 /* The pause before another look at jobs that somebody holds a lock on. */
 #define LOCKED_PAUSE_MS		100
-
-/* How often orphans are looked for while there is always more to claim. */
-#define RESCUE_INTERVAL_MS	1000
 
 /* An error that one job's row keeps raising ends its attempt. */
 #define MAX_WRITE_ERRORS	10
@@ -88,8 +86,8 @@ static bool queue_has_more = false; /* when last looked at, jobs were due */
 static bool room_again = false; /* since then a job has ended */
 static int64 claim_after = 0;	/* after an error, not before */
 static bool claim_failed = false;	/* the last look at the queue did */
-static int64 rescue_after = 0;	/* orphans are not looked for before, */
-static bool rescue_owed = false;	/* though there was a reason to */
+static int64 afresh_after = 0;	/* by then the queue is looked at as if
+								 * nothing were known of it */
 static int64 next_probe = 0;
 static int64 idle_since = -1;	/* -1: not idle */
 static bool visiting = true;	/* has found no job yet */
@@ -436,20 +434,38 @@ enlist(Job *job)
 }
 
 /*
- * Inside the claim's transaction: rescue orphans, unless that was done a moment
- * ago.  It reads the index entries of all that has run of late, which are many
- * where an old snapshot keeps them from being removed.
+ * Inside the claim's transaction: rescue orphans, and forget what is known of
+ * the queue, if nothing is certain: at first, after an error, and from time to
+ * time, because a superuser may write our tables and tell nobody.  Not always:
+ * it reads the index entries of all that has run of late, which are many where
+ * an old snapshot keeps them from being removed.
  */
 static void
-rescue_orphans(void)
+look_afresh(void)
 {
 	int64		now = worker_clock();
 
-	rescue_owed = now < rescue_after;
-	if (rescue_owed)
+	if (now < afresh_after)
 		return;
 	queue_rescue(incarnation, jobs);
-	rescue_after = now + RESCUE_INTERVAL_MS;
+	waiting_forget();
+	afresh_after = now + transcribe_naptime * INT64CONST(1000);
+}
+
+/*
+ * Prepared transactions may hold jobs, and tell nobody when they commit.  They
+ * are looked for before the jobs are, else one could commit in between.
+ */
+static void
+look_for_prepared(void)
+{
+	uint32		doubts = pg_atomic_read_u32(&database->doubtful);
+
+	if (doubts == 0)
+		return;
+	waiting_forget();
+	if (!queue_has_prepared())
+		(void) pg_atomic_compare_exchange_u32(&database->doubtful, &doubts, 0);
 }
 
 /*
@@ -481,9 +497,12 @@ claim_jobs(void)
 		shutdown_requested = true;
 		return false;
 	}
-	rescue_orphans();
+	look_afresh();
+	look_for_prepared();
 	drop_lost_jobs();
-	groups = transcribe_enabled ? queue_waiting() : NIL;
+	waiting_lower((TimestampTz) pg_atomic_exchange_u64(&database->earliest,
+													   DT_NOEND));
+	groups = transcribe_enabled ? waiting_find() : NIL;
 	now = GetCurrentTimestamp();
 	queue_has_more = room_again = false;
 	foreach(lc, groups)
@@ -491,8 +510,6 @@ claim_jobs(void)
 	next_due = claim_plan(groups, jobs, room, now);
 	claimed = queue_claim(incarnation, groups);
 	expected = claim_has_room(groups);
-	if (pg_atomic_read_u32(&database->doubtful) != 0 && !queue_has_prepared())
-		pg_atomic_write_u32(&database->doubtful, 0);
 	foreach(lc, claimed)
 		endpoint_resolve(lfirst(lc));
 	commit();
@@ -524,7 +541,7 @@ forget_claim(void)
 	list_free(claimed);
 	claimed = NIL;
 	claim_failed = true;
-	rescue_after = 0;
+	afresh_after = 0;
 	claim_after = worker_clock() + ERROR_PAUSE_MS;
 }
 
@@ -553,7 +570,7 @@ claim_turn(void)
 		claim_wanted = true;
 	if (next_due <= GetCurrentTimestamp() || room_is_of_use())
 		claim_wanted = true;
-	if (rescue_owed && worker_clock() >= rescue_after)
+	if (worker_clock() >= afresh_after)
 		claim_wanted = true;
 	if (!claim_wanted || worker_clock() < claim_after)
 		return;
@@ -791,8 +808,6 @@ idle_turn(void)
 		return false;
 	if (idle_since < 0)
 		idle_since = now;
-	if (rescue_owed)
-		return true;
 	if (next_due != DT_NOEND)
 	{
 		int64		due_in = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
