@@ -730,13 +730,15 @@ BEGIN ATOMIC
           AND (q.run_at, q.id) >= (transcribe_claim.run_at, transcribe_claim.id)
         ORDER BY q.run_at, q.id
         LIMIT transcribe_claim.room
-        FOR UPDATE SKIP LOCKED)
-    UPDATE transcribe_jobs j
-    SET status = 'preprocessing',
-        claimed_by = transcribe_claim.incarnation,
-        started_at = COALESCE(j.started_at, clock_timestamp())
-    WHERE j.id = ANY (ARRAY(SELECT ready.id FROM ready))
-    RETURNING j.*;
+        FOR UPDATE SKIP LOCKED),
+    claimed AS (
+        UPDATE transcribe_jobs j
+        SET status = 'preprocessing',
+            claimed_by = transcribe_claim.incarnation,
+            started_at = COALESCE(j.started_at, clock_timestamp())
+        WHERE j.id = ANY (ARRAY(SELECT ready.id FROM ready))
+        RETURNING j.*)
+    SELECT c.* FROM claimed c ORDER BY c.run_at, c.id;
 END;
 REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) IS

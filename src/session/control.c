@@ -56,22 +56,22 @@ PG_FUNCTION_INFO_V1(transcribe_purge);
 	"AND o.path OPERATOR(pg_catalog.=) j.path "
 
 static Statement cancel_job = {
-	"UPDATE %1$s.transcribe_jobs j SET status = 'cancelled', "
+	.sql = "UPDATE %1$s.transcribe_jobs j SET status = 'cancelled', "
 	"claimed_by = NULL, finished_at = pg_catalog.clock_timestamp() "
 	"WHERE j.id OPERATOR(pg_catalog.=) $1 "
 	"AND j.status OPERATOR(pg_catalog.=) ANY "
 	TABLES_ACTIVE,
-	1, {INT8OID}
+	.nargs = 1, .argtypes = {INT8OID}
 };
 
 static Statement retry_job = {
-	"UPDATE %1$s.transcribe_jobs j SET " QUEUED_AGAIN
+	.sql = "UPDATE %1$s.transcribe_jobs j SET " QUEUED_AGAIN
 	"WHERE j.id OPERATOR(pg_catalog.=) $1 "
 	"AND j.status OPERATOR(pg_catalog.=) ANY "
 	"(ARRAY['failed', 'cancelled']::pg_catalog.text[]) "
 	"AND NOT EXISTS (SELECT FROM %1$s.transcribe_jobs o WHERE " SAME_KEY
 	"AND o.status OPERATOR(pg_catalog.=) ANY " TABLES_ACTIVE ")",
-	1, {INT8OID}
+	.nargs = 1, .argtypes = {INT8OID}
 };
 
 /*
@@ -79,7 +79,7 @@ static Statement retry_job = {
  * already, whatever became of that.
  */
 static Statement retry_failed = {
-	"UPDATE %1$s.transcribe_jobs j SET " QUEUED_AGAIN
+	.sql = "UPDATE %1$s.transcribe_jobs j SET " QUEUED_AGAIN
 	"WHERE j.status OPERATOR(pg_catalog.=) 'failed' "
 	"AND j.home OPERATOR(pg_catalog.=) %1$s.transcribe_home() "
 	"AND " TABLES_OWNED
@@ -90,14 +90,14 @@ static Statement retry_failed = {
 	"AND NOT EXISTS (SELECT FROM %1$s.transcribe_jobs o WHERE " SAME_KEY
 	"AND (o.id OPERATOR(pg_catalog.>) j.id "
 	"OR o.status OPERATOR(pg_catalog.=) ANY " TABLES_ACTIVE "))",
-	6, {OIDOID, BOOLOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
+	.nargs = 6, .argtypes = {OIDOID, BOOLOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
 static Statement delete_job = {
-	"DELETE FROM %1$s.transcribe_jobs j "
+	.sql = "DELETE FROM %1$s.transcribe_jobs j "
 	"WHERE j.id OPERATOR(pg_catalog.=) $1 "
 	"RETURNING j.claimed_by IS NOT NULL",
-	1, {INT8OID}
+	.nargs = 1, .argtypes = {INT8OID}
 };
 
 /*
@@ -106,7 +106,7 @@ static Statement delete_job = {
  * no plan reads more of the table than that, however large it is.
  */
 static Statement purge_jobs = {
-	"WITH gone AS (DELETE FROM %1$s.transcribe_jobs d "
+	.sql = "WITH gone AS (DELETE FROM %1$s.transcribe_jobs d "
 	"WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY("
 	"SELECT j.id FROM %1$s.transcribe_jobs j "
 	"WHERE j.home OPERATOR(pg_catalog.=) %1$s.transcribe_home() "
@@ -115,18 +115,18 @@ static Statement purge_jobs = {
 	"AND " TABLES_OWNED
 	"LIMIT $5 FOR UPDATE SKIP LOCKED)) RETURNING d.id) "
 	"SELECT pg_catalog.array_agg(gone.id), pg_catalog.count(*) FROM gone",
-	5, {OIDOID, BOOLOID, TEXTARRAYOID, TIMESTAMPTZOID, INT8OID}
+	.nargs = 5, .argtypes = {OIDOID, BOOLOID, TEXTARRAYOID, TIMESTAMPTZOID, INT8OID}
 };
 
 /* What belongs to jobs that were deleted. */
 static Statement delete_belongings = {
-	"WITH a AS (DELETE FROM %1$s.transcribe_attempts a "
+	.sql = "WITH a AS (DELETE FROM %1$s.transcribe_attempts a "
 	"WHERE a.job_id OPERATOR(pg_catalog.=) ANY ($1)), "
 	"s AS (DELETE FROM %1$s.transcribe_chunk_segments s "
 	"WHERE s.job_id OPERATOR(pg_catalog.=) ANY ($1)) "
 	"DELETE FROM %1$s.transcribe_chunks c "
 	"WHERE c.job_id OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {INT8ARRAYOID}
+	.nargs = 1, .argtypes = {INT8ARRAYOID}
 };
 
 /*

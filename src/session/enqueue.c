@@ -43,21 +43,21 @@ PG_FUNCTION_INFO_V1(transcribe_enqueue_bigint);
 #define MAX_TRIES		10
 
 static Statement insert_job = {
-	"INSERT INTO %1$s.transcribe_jobs (session_id, path, server, owner, "
+	.sql = "INSERT INTO %1$s.transcribe_jobs (session_id, path, server, owner, "
 	"priority, run_at, options, max_attempts, home) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, %1$s.transcribe_home()) "
 	"ON CONFLICT DO NOTHING RETURNING id",
-	8, {TEXTOID, TEXTOID, TEXTOID, NAMEOID, INT4OID, TIMESTAMPTZOID, JSONBOID, INT4OID}
+	.nargs = 8, .argtypes = {TEXTOID, TEXTOID, TEXTOID, NAMEOID, INT4OID, TIMESTAMPTZOID, JSONBOID, INT4OID}
 };
 
 static Statement find_active = {
-	"SELECT id FROM %1$s.transcribe_jobs j "
+	.sql = "SELECT id FROM %1$s.transcribe_jobs j "
 	"WHERE j.session_id OPERATOR(pg_catalog.=) $1 "
 	"AND j.path OPERATOR(pg_catalog.=) $2 "
 	"AND j.owner OPERATOR(pg_catalog.=) $3 "
 	"AND j.status OPERATOR(pg_catalog.=) ANY "
 	TABLES_ACTIVE,
-	3, {TEXTOID, TEXTOID, NAMEOID}
+	.nargs = 3, .argtypes = {TEXTOID, TEXTOID, NAMEOID}
 };
 
 /* The id that the last statement returned, or 0. */

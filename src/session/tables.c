@@ -146,9 +146,9 @@ void
 tables_check_owner(TablesScope *scope, Oid caller, int64 job_id)
 {
 	static Statement find = {
-		"SELECT owner FROM %1$s.transcribe_jobs j "
+		.sql = "SELECT owner FROM %1$s.transcribe_jobs j "
 		"WHERE j.id OPERATOR(pg_catalog.=) $1",
-		1, {INT8OID}
+		.nargs = 1, .argtypes = {INT8OID}
 	};
 	Datum		values[1] = {Int64GetDatum(job_id)};
 	bool		isnull;

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * statement.h
- *	  Statements on our own tables and functions, planned once.
+ *	  Statements on our own tables, planned once.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,16 +11,21 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "storage/itemptr.h"
 
 #define STATEMENT_MAX_ARGS	16
 
 typedef struct Statement
 {
-	const char *sql;			/* with %1$s where the schema goes */
+	const char *sql;			/* with %1$s where the schema goes, or */
+	const char *function;		/* whose body it is */
 	int			nargs;
 	Oid			argtypes[STATEMENT_MAX_ARGS];
-	Oid			schema;			/* for which it is planned */
+
+	/* what it is planned for */
 	SPIPlanPtr	plan;
+	Oid			schema;
+	ItemPointerData version;	/* of the function */
 } Statement;
 
 extern void statement_execute(Statement *statement, Oid schema,

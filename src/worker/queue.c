@@ -99,6 +99,13 @@ column(int row, int n, bool *isnull)
 						 n, isnull);
 }
 
+/* The same of a column by its name. */
+static Datum
+column_named(int row, const char *name, bool *isnull)
+{
+	return column(row, SPI_fnumber(SPI_tuptable->tupdesc, name), isnull);
+}
+
 static bool
 result_bool(void)
 {
@@ -176,8 +183,8 @@ void
 queue_rescue(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT id, status FROM %1$s.transcribe_rescue($1, $2)",
-		2, {INT8OID, INT8ARRAYOID}
+		.function = "transcribe_rescue",
+		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
 	};
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 
@@ -188,8 +195,8 @@ queue_rescue(int64 incarnation, List *jobs)
 
 		ereport(LOG,
 				(errmsg("transcription job " INT64_FORMAT " was interrupted by a crash, now %s",
-						DatumGetInt64(column(i, 1, &isnull)),
-						SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2))));
+						DatumGetInt64(column_named(i, "id", &isnull)),
+						TextDatumGetCString(column_named(i, "status", &isnull)))));
 	}
 }
 
@@ -217,19 +224,19 @@ static Job *
 job_from_row(int row)
 {
 	bool		isnull;
-	bool		failed;
+	bool		never_failed;
 	Datum		served_by;
-	Job		   *job = job_create(DatumGetInt64(column(row, 1, &isnull)));
+	Job		   *job = job_create(DatumGetInt64(column_named(row, "id", &isnull)));
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
 	Jsonb	   *options;
 
-	job->path = TextDatumGetCString(column(row, 2, &isnull));
-	job->servers = TextDatumGetCString(column(row, 3, &isnull));
-	job->owner = pstrdup(NameStr(*DatumGetName(column(row, 4, &isnull))));
-	job->attempts = DatumGetInt32(column(row, 5, &isnull));
-	job->max_attempts = DatumGetInt32(column(row, 6, &isnull));
-	job->row_progress = DatumGetInt32(column(row, 7, &isnull));
-	options = DatumGetJsonbP(column(row, 8, &isnull));
+	job->path = TextDatumGetCString(column_named(row, "path", &isnull));
+	job->servers = TextDatumGetCString(column_named(row, "server", &isnull));
+	job->owner = pstrdup(NameStr(*DatumGetName(column_named(row, "owner", &isnull))));
+	job->attempts = DatumGetInt32(column_named(row, "attempts", &isnull));
+	job->max_attempts = DatumGetInt32(column_named(row, "max_attempts", &isnull));
+	job->row_progress = DatumGetInt32(column_named(row, "progress", &isnull));
+	options = DatumGetJsonbP(column_named(row, "options", &isnull));
 	job->options.language = option_text(options, "language");
 	job->options.prompt = option_text(options, "prompt");
 	job->options.model = option_text(options, "model");
@@ -239,8 +246,9 @@ job_from_row(int row)
 	job->options.channels = option_text(options, "channels");
 
 	/* Only where the last attempt failed is another server to be preferred. */
-	served_by = column(row, 9, &isnull);
-	if (!isnull && DatumGetBool(column(row, 10, &failed)))
+	served_by = column_named(row, "served_by", &isnull);
+	(void) column_named(row, "error_code", &never_failed);
+	if (!isnull && !never_failed)
 		job->served_by = TextDatumGetCString(served_by);
 	MemoryContextSwitchTo(oldcontext);
 	return job;
@@ -282,9 +290,8 @@ static void
 find_saved(List *jobs)
 {
 	static Statement statement = {
-		"SELECT job_id, chunk_no, plan, channel, start_s, end_s, language, server "
-		"FROM %1$s.transcribe_saved($1)",
-		1, {INT8ARRAYOID}
+		.function = "transcribe_saved",
+		.nargs = 1, .argtypes = {INT8ARRAYOID}
 	};
 	List	   *begun = NIL;
 	Datum		values[1];
@@ -372,9 +379,8 @@ List *
 queue_waiting(List *known)
 {
 	static Statement statement = {
-		"SELECT queue, server, owner, priority, run_at, id "
-		"FROM %1$s.transcribe_waiting($1, $2, $3)",
-		3, {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
+		.function = "transcribe_waiting",
+		.nargs = 3, .argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	};
 	Columns		columns;
 	Datum		values[3];
@@ -417,10 +423,9 @@ static List *
 claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 {
 	static Statement statement = {
-		"SELECT id, path, server, owner, attempts, max_attempts, progress, "
-		"options, served_by, error_code IS NOT NULL "
-		"FROM %1$s.transcribe_claim($1, $2, $3, $4, $5, $6, $7) ORDER BY run_at, id",
-		7, {INT8OID, TEXTOID, NAMEOID, INT4OID, INT4OID, TIMESTAMPTZOID, INT8OID}
+		.function = "transcribe_claim",
+		.nargs = 7, .argtypes = {INT8OID, TEXTOID, NAMEOID, INT4OID, INT4OID,
+			TIMESTAMPTZOID, INT8OID}
 	};
 	NameData	owner;
 	Datum		values[7];
@@ -470,7 +475,7 @@ bool
 queue_has_prepared(void)
 {
 	static Statement statement = {
-		"SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts p "
+		.sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts p "
 		"WHERE p.database OPERATOR(pg_catalog.=) pg_catalog.current_database())"
 	};
 
@@ -483,8 +488,8 @@ List *
 queue_lost(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT id FROM %1$s.transcribe_lost($1, $2) AS lost (id)",
-		2, {INT8OID, INT8ARRAYOID}
+		.function = "transcribe_lost",
+		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
 	};
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 	List	   *lost = NIL;
@@ -507,8 +512,8 @@ void
 queue_give_back(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_give_back($1, $2)",
-		2, {INT8OID, INT8ARRAYOID}
+		.function = "transcribe_give_back",
+		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
 	};
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 
@@ -537,8 +542,8 @@ void
 queue_start_over(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT id FROM %1$s.transcribe_start_over($1, $2) AS held (id)",
-		2, {INT8OID, INT8ARRAYOID}
+		.function = "transcribe_start_over",
+		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
 	};
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 
@@ -551,8 +556,8 @@ void
 queue_transcribing(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT id FROM %1$s.transcribe_transcribing($1, $2) AS held (id)",
-		2, {INT8OID, INT8ARRAYOID}
+		.function = "transcribe_transcribing",
+		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
 	};
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 
@@ -605,12 +610,11 @@ void
 queue_save_chunks(int64 incarnation, List *jobs, const char *segments)
 {
 	static Statement statement = {
-		"SELECT id FROM %1$s.transcribe_save_chunks($1, $2, $3, $4, $5, $6, $7, "
-		"$8, $9, $10, $11, $12, $13, $14, $15) AS held (id)",
-		15, {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
-			FLOAT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, JSONBOID, INT4ARRAYOID,
-			FLOAT8ARRAYOID}
+		.function = "transcribe_save_chunks",
+		.nargs = 15, .argtypes = {INT8OID, INT8ARRAYOID, INT4ARRAYOID,
+			TEXTARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID,
+			TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
+			JSONBOID, INT4ARRAYOID, FLOAT8ARRAYOID}
 	};
 	Columns		columns;
 	Datum		values[15];
@@ -641,8 +645,8 @@ void
 queue_save_attempts(List *jobs)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_save_attempts($1)",
-		1, {JSONBOID}
+		.function = "transcribe_save_attempts",
+		.nargs = 1, .argtypes = {JSONBOID}
 	};
 	StringInfoData json;
 	Datum		values[1];
@@ -675,11 +679,10 @@ void
 queue_complete(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT id FROM %1$s.transcribe_complete($1, $2, $3, $4, $5, $6, $7, $8, "
-		"$9, $10, $11, $12) AS held (id)",
-		12, {INT8OID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
-			TEXTARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-			INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID}
+		.function = "transcribe_complete",
+		.nargs = 12, .argtypes = {INT8OID, INT8ARRAYOID, INT4ARRAYOID,
+			TEXTARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
+			TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID}
 	};
 	Columns		columns;
 	Datum		values[12] = {Int64GetDatum(incarnation)};
@@ -726,9 +729,9 @@ void
 queue_fail(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
-		"SELECT job_id, status FROM %1$s.transcribe_fail($1, $2, $3, $4, $5, $6, $7, $8)",
-		8, {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INTERVALARRAYOID,
-			BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID}
+		.function = "transcribe_fail",
+		.nargs = 8, .argtypes = {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+			INTERVALARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID}
 	};
 	Columns		columns;
 	Datum		values[8] = {Int64GetDatum(incarnation)};
@@ -770,8 +773,8 @@ queue_purge(TimestampTz failed_before, TimestampTz completed_before,
 			int max_jobs)
 {
 	static Statement statement = {
-		"SELECT %1$s.transcribe_purge($1, $2, $3)",
-		3, {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+		.sql = "SELECT %1$s.transcribe_purge($1, $2, $3)",
+		.nargs = 3, .argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	};
 	Datum		values[3];
 	bool		isnull;
@@ -788,7 +791,7 @@ void
 queue_oldest(TimestampTz *failed, TimestampTz *completed)
 {
 	static Statement statement = {
-		"SELECT failed, completed FROM %1$s.transcribe_oldest()"
+		.function = "transcribe_oldest"
 	};
 	Datum		value;
 	bool		isnull;

@@ -46,13 +46,13 @@ static const struct
 	{"extra_float_digits", "1"},
 	{"client_min_messages", "warning"},
 	/*
-	 * How statements are planned: by index, on a queue of any size; and not
-	 * by bitmap, which does not mark the entries of rows that are gone.
+	 * How statements are planned: once; by index, on a queue of any size; and
+	 * not by bitmap, which does not mark the entries of rows that are gone.
 	 */
 	{"enable_indexscan", "on"},
 	{"enable_bitmapscan", "off"},
 	{"enable_seqscan", "off"},
-	{"plan_cache_mode", "auto"},
+	{"plan_cache_mode", "force_generic_plan"},
 	{"jit", "off"},
 	{"max_parallel_workers_per_gather", "0"},
 	{"zero_damaged_pages", "off"},
