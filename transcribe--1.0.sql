@@ -873,14 +873,23 @@ BEGIN ATOMIC
              AS g (job_id, chunk_no, plan, start_s, end_s, audio_s, spans, server,
                    model, language, progress, channel, loudness_lufs)),
     mine AS (
+        SELECT j.id, j.owner
+        FROM transcribe_jobs j
+        WHERE j.id = ANY (transcribe_save_chunks.job_ids)
+          AND j.claimed_by = transcribe_save_chunks.incarnation
+          AND j.status IN ('preprocessing', 'transcribing')
+        FOR NO KEY UPDATE),
+    moved AS (
         UPDATE transcribe_jobs j
-        SET progress = greatest(j.progress, reached.progress)
+        SET progress = reached.progress
         FROM (SELECT given.job_id, max(given.progress) AS progress
-              FROM given GROUP BY given.job_id) reached
+              FROM given
+              WHERE given.progress IS NOT NULL
+              GROUP BY given.job_id) reached
         WHERE j.id = reached.job_id
           AND j.claimed_by = transcribe_save_chunks.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
-        RETURNING j.id, j.owner),
+          AND j.progress < reached.progress),
     saved AS (
         INSERT INTO transcribe_chunks (job_id, chunk_no, owner, plan, start_s,
                                        end_s, audio_s, spans, channel,
@@ -913,7 +922,7 @@ REVOKE ALL ON FUNCTION transcribe_save_chunks(bigint, bigint[], integer[], text[
 COMMENT ON FUNCTION transcribe_save_chunks(bigint, bigint[], integer[], text[],
     double precision[], double precision[], double precision[], text[], text[],
     text[], text[], integer[], jsonb, integer[], double precision[]) IS
-'save answers for chunks: their segments, as an array of objects, and how far the jobs are; spans are literals of arrays; returns the jobs whose claim holds';
+'save answers for chunks: their segments, as an array of objects, and how far the jobs are, if not NULL; spans are literals of arrays; returns the jobs whose claim holds';
 
 CREATE FUNCTION transcribe_save_attempts(attempts jsonb) RETURNS bigint
 LANGUAGE sql VOLATILE

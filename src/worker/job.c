@@ -41,6 +41,9 @@
 /* The agent ends requests in time; one that it does not is its own fault. */
 #define REQUEST_OVERTIME_MS		30000
 
+/* A request is noted in the row if it is not over by then. */
+#define NOTE_AFTER_MS			100
+
 /*
  * A job whose server has asked for a longer pause goes back to the queue, and
  * makes room for those of other servers; for a shorter one it stays as it is.
@@ -1064,7 +1067,10 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	limits_started(&job->server, job->key, now);
 	job->asked = true;
 	if (job->state == JOB_PREPROCESSING)
+	{
 		job_set_state(job, JOB_TRANSCRIBING);
+		job->note_after = now + NOTE_AFTER_MS;
+	}
 	job_note(job, "sending chunk %d", job_saved_number(job, chunk->chunk_no) + 1);
 }
 
@@ -1132,6 +1138,19 @@ job_has_answers(Job *job)
 	return count_chunks(job, CHUNK_ANSWERED) > 0;
 }
 
+/*
+ * Whether the row is to say that a request was sent, and does not yet.  Not
+ * right away, since an answer that comes soon says more; but before any part of
+ * the result is saved.
+ */
+bool
+job_notes_transcribing(Job *job, int64 now)
+{
+	return job->state == JOB_TRANSCRIBING && !job->noted_transcribing &&
+		(now >= job->note_after || job_has_answers(job)) &&
+		!job_all_answered(job);
+}
+
 /* Whether there is anything to put into the row. */
 bool
 job_wants_write(Job *job, int64 now)
@@ -1140,8 +1159,7 @@ job_wants_write(Job *job, int64 now)
 		return false;
 	return job->state == JOB_ENDING || job->starts_over ||
 		job->ended_requests != NIL || job_all_answered(job) ||
-		(job->state == JOB_TRANSCRIBING && !job->noted_transcribing) ||
-		job_has_answers(job);
+		job_notes_transcribing(job, now) || job_has_answers(job);
 }
 
 /* Whether that is something that must not be lost: a result, or an end. */
@@ -1200,7 +1218,7 @@ job_written(Job *job)
 			chunk->state = CHUNK_SAVED;
 	}
 	publish_progress(job);
-	if (job->state == JOB_TRANSCRIBING)
+	if (job->write_status != NULL && strcmp(job->write_status, "transcribing") == 0)
 		job->noted_transcribing = true;
 	if (job->state == JOB_ENDING)
 	{

@@ -139,7 +139,8 @@ typedef struct Job
 	bool		starts_over;	/* what is saved has to be forgotten first */
 	bool		begun;			/* answers may be saved */
 	bool		asked;			/* a request was sent */
-	bool		noted_transcribing; /* the row says so */
+	bool		noted_transcribing; /* the row says so, */
+	int64		note_after;		/* or shall from then on */
 	int64		last_frame;		/* when media was last heard of */
 	int64		last_check;		/* when it was last looked at, */
 	int64		media_time;		/* and how long it was busy until then, in ms */
@@ -176,6 +177,7 @@ extern void job_agent_died(Job *job, const char *how);
 extern void job_drop(Job *job);
 extern void job_check_deadlines(Job *job);
 extern bool job_wants_write(Job *job, int64 now);
+extern bool job_notes_transcribing(Job *job, int64 now);
 extern bool job_wants_durable_write(Job *job);
 extern bool job_all_answered(Job *job);
 extern bool job_has_answers(Job *job);

@@ -82,6 +82,8 @@ static List *jobs = NIL;		/* of Job, by priority, then as they were
 static List *claimed = NIL;		/* of Job, before the claim has committed */
 static TimestampTz next_due = DT_NOEND; /* of the queue */
 static bool claim_wanted = true;	/* the queue is worth a look */
+static bool lost_wanted = true; /* and so are our claims: somebody may have
+								 * cancelled or deleted a job */
 static bool queue_has_more = false; /* when last looked at, jobs were due */
 static bool room_again = false; /* since then a job has ended */
 static int64 claim_after = 0;	/* after an error, not before */
@@ -402,8 +404,12 @@ write_turn(void)
 static void
 drop_lost_jobs(void)
 {
-	List	   *lost = jobs == NIL ? NIL : queue_lost(incarnation, jobs);
+	List	   *lost;
 	ListCell   *lc;
+
+	if (!lost_wanted || jobs == NIL)
+		return;
+	lost = queue_lost(incarnation, jobs);
 
 	foreach(lc, lost)
 	{
@@ -449,6 +455,7 @@ look_afresh(void)
 		return;
 	queue_rescue(incarnation, jobs);
 	waiting_forget();
+	lost_wanted = true;
 	afresh_after = now + transcribe_naptime * INT64CONST(1000);
 }
 
@@ -513,6 +520,7 @@ claim_jobs(void)
 	foreach(lc, claimed)
 		endpoint_resolve(lfirst(lc));
 	commit();
+	lost_wanted = false;
 	if (claimed != NIL)
 		first_claim = false;
 	else if (expected)
@@ -567,7 +575,7 @@ static void
 claim_turn(void)
 {
 	if (pg_atomic_exchange_u32(&database->pending, 0) != 0)
-		claim_wanted = true;
+		claim_wanted = lost_wanted = true;
 	if (next_due <= GetCurrentTimestamp() || room_is_of_use())
 		claim_wanted = true;
 	if (worker_clock() >= afresh_after)
@@ -737,6 +745,8 @@ send_turn(void)
 
 		if (job->write_after > now)
 			wake_at = Min(wake_at, job->write_after);
+		if (job->state == JOB_TRANSCRIBING && !job->noted_transcribing)
+			wake_at = Min(wake_at, job->note_after);
 		if (job_ready_chunk(job) != NULL && !job_give_way(job) &&
 			job->requests == 0)
 			note_waiting(job, limits_closed(&job->server, job->key, now, &closure) ?

@@ -15,6 +15,7 @@
 
 #include "worker/queue.h"
 #include "worker/save.h"
+#include "worker/worker.h"
 
 static bool
 has_requests(Job *job)
@@ -28,12 +29,10 @@ starts_over(Job *job)
 	return job->starts_over;
 }
 
-/* It has begun to send, and its row does not say so; nor will it complete. */
 static bool
 begins_transcribing(Job *job)
 {
-	return job->state == JOB_TRANSCRIBING && !job->noted_transcribing &&
-		!job_all_answered(job);
+	return job_notes_transcribing(job, worker_clock());
 }
 
 static bool
