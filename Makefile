@@ -29,6 +29,7 @@ OBJS = \
 	src/session/control.o \
 	src/session/enqueue.o \
 	src/session/identity.o \
+	src/session/insert.o \
 	src/session/options.o \
 	src/session/path.o \
 	src/session/probe.o \

@@ -108,3 +108,37 @@ SELECT server FROM transcribe_jobs WHERE session_id = 'e';
 RESET transcribe.server;
 DROP SERVER "Odd, ""one""";
 TRUNCATE transcribe_jobs;
+
+-- what is known of the table is learnt anew when it changes
+BEGIN;
+SELECT transcribe_enqueue('t1', :'path') AS t1 \gset
+ALTER TABLE transcribe_jobs ADD note text DEFAULT 'new', ADD twice text GENERATED ALWAYS AS (session_id || session_id) STORED;
+CREATE INDEX ON transcribe_jobs (note);
+SELECT transcribe_enqueue('t2', :'path') AS t2 \gset
+ALTER TABLE transcribe_jobs DROP twice, ADD CHECK (session_id <> 't5');
+SAVEPOINT a;
+\set VERBOSITY terse
+SELECT transcribe_enqueue('t5', :'path');
+\set VERBOSITY default
+ROLLBACK TO a;
+CREATE INDEX ON transcribe_jobs USING brin (created_at);
+SELECT transcribe_enqueue('t3', :'path') AS t3 \gset
+SAVEPOINT a;
+DROP INDEX transcribe_jobs_created_at_idx;
+SELECT transcribe_enqueue('t4', :'path') = transcribe_enqueue('t4', :'path') AS same;
+ROLLBACK TO a;
+SELECT transcribe_enqueue('t4', :'path') <> :t3 AS another;
+SELECT session_id, note FROM transcribe_jobs WHERE id >= :t1 ORDER BY id;
+ROLLBACK;
+
+-- a trigger that is to fire always does, in an INSERT
+BEGIN;
+CREATE FUNCTION pg_temp.double() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.priority = NEW.priority * 2; RETURN NEW; END $$;
+CREATE TRIGGER double BEFORE INSERT ON transcribe_jobs FOR EACH ROW EXECUTE FUNCTION pg_temp.double();
+ALTER TABLE transcribe_jobs ENABLE ALWAYS TRIGGER double;
+SELECT transcribe_enqueue('t6', :'path', priority => 4) AS t6 \gset
+SELECT priority FROM transcribe_jobs WHERE id = :t6;
+ROLLBACK;
+SELECT transcribe_enqueue('t7', :'path', priority => 4) AS t7 \gset
+SELECT priority, status, progress, attempts, crashes, created_at > now() - interval '1 min' AS just_now FROM transcribe_jobs WHERE id = :t7;
+SELECT transcribe_delete(:t7);

@@ -45,6 +45,31 @@
 	object_ownercheck(ForeignServerRelationId, server, role)
 #endif
 
+/* 16: an index may keep summaries only; 18: the row may be an update's */
+#if PG_VERSION_NUM < 160000
+#define transcribe_insert_index_tuples(target, slot, estate, conflict) \
+	ExecInsertIndexTuples(target, slot, estate, false, true, conflict, NIL)
+#else
+#define transcribe_insert_index_tuples(target, slot, estate, conflict) \
+	ExecInsertIndexTuples(target, slot, estate, false, true, conflict, NIL, false)
+#endif
+#if PG_VERSION_NUM < 180000
+#define transcribe_check_index_constraints(target, slot, estate, other) \
+	ExecCheckIndexConstraints(target, slot, estate, other, NIL)
+#else
+#define transcribe_check_index_constraints(target, slot, estate, other) \
+	ExecCheckIndexConstraints(target, slot, estate, other, NULL, NIL)
+#endif
+
+/* 18: generated columns may be virtual */
+#if PG_VERSION_NUM < 180000
+#define transcribe_has_generated(constraints) \
+	((constraints)->has_generated_stored)
+#else
+#define transcribe_has_generated(constraints) \
+	((constraints)->has_generated_stored || (constraints)->has_generated_virtual)
+#endif
+
 /* 17: a wait-event set belongs to a resource owner; NULL: to the session */
 #if PG_VERSION_NUM < 170000
 #define transcribe_create_wait_event_set(nevents) \

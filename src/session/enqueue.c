@@ -22,6 +22,7 @@
 #include "utils/uuid.h"
 
 #include "session/identity.h"
+#include "session/insert.h"
 #include "session/options.h"
 #include "session/path.h"
 #include "session/tables.h"
@@ -42,12 +43,14 @@ PG_FUNCTION_INFO_V1(transcribe_enqueue_bigint);
  */
 #define MAX_TRIES		10
 
-static Statement insert_job = {
+static Statement insert_if_new = {
 	.sql = "INSERT INTO %1$s.transcribe_jobs (session_id, path, server, owner, "
 	"priority, run_at, options, max_attempts, home) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, %1$s.transcribe_home()) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
 	"ON CONFLICT DO NOTHING RETURNING id",
-	.nargs = 8, .argtypes = {TEXTOID, TEXTOID, TEXTOID, NAMEOID, INT4OID, TIMESTAMPTZOID, JSONBOID, INT4OID}
+	.nargs = INSERT_COLUMNS,
+	.argtypes = {TEXTOID, TEXTOID, TEXTOID, NAMEOID, INT4OID, TIMESTAMPTZOID,
+	JSONBOID, INT4OID, INT8OID}
 };
 
 static Statement find_active = {
@@ -83,9 +86,10 @@ insert_or_find(FunctionCallInfo fcinfo, Datum *values)
 	int64		id = 0;
 
 	tables_begin(&scope, fcinfo);
+	id = insert_job(scope.schema, values);
 	for (int try = 0; id == 0 && try < MAX_TRIES; try++)
 	{
-		tables_execute(&scope, &insert_job, values, NULL);
+		tables_execute(&scope, &insert_if_new, values, NULL);
 		id = returned_id();
 		if (id == 0)
 		{
@@ -148,7 +152,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 	Jsonb	   *options;
 	NameData	owner;
 	int			max_attempts = 0;
-	Datum		values[8];
+	Datum		values[INSERT_COLUMNS];
 	int64		id;
 
 	PreventCommandDuringRecovery("transcribe_enqueue()");
@@ -185,6 +189,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 		PG_GETARG_DATUM(4);
 	values[6] = JsonbPGetDatum(options);
 	values[7] = Int32GetDatum(max_attempts);
+	values[8] = Int64GetDatum(identity_home());
 	id = insert_or_find(fcinfo, values);
 
 	wake_for_job(DatumGetTimestampTz(values[5]));

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * identity.c
- *	  SQL functions that say who and where we are.
+ *	  Who and where we are.
  *
  * Run in the caller's backend, and in the worker through SQL.
  *
@@ -55,12 +55,12 @@ transcribe_preload_check(PG_FUNCTION_ARGS)
 }
 
 /*
- * SQL: identity of this database in this cluster.  A restored dump has
- * another system identifier, a template copy another database OID; a
- * failover or an upgrade in place keeps both, or is adopted by hand.
+ * Identity of this database in this cluster.  A restored dump has another
+ * system identifier, a template copy another database OID; a failover or an
+ * upgrade in place keeps both, or is adopted by hand.
  */
-Datum
-transcribe_home(PG_FUNCTION_ARGS)
+int64
+identity_home(void)
 {
 	struct
 	{
@@ -70,8 +70,15 @@ transcribe_home(PG_FUNCTION_ARGS)
 
 	home.system = GetSystemIdentifier();
 	home.database = MyDatabaseId;
-	PG_RETURN_INT64((int64) hash_bytes_extended((unsigned char *) &home,
-												sizeof(home), 0));
+	return (int64) hash_bytes_extended((unsigned char *) &home,
+									   sizeof(home), 0);
+}
+
+/* SQL: the same. */
+Datum
+transcribe_home(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(identity_home());
 }
 
 /* SQL: whether the worker of this incarnation is running. */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * identity.h
- *	  Whether the library was preloaded.
+ *	  Who and where we are.
  *
  *-------------------------------------------------------------------------
  */
@@ -9,5 +9,6 @@
 #define TRANSCRIBE_IDENTITY_H
 
 extern bool identity_check_preload(const char *what);
+extern int64 identity_home(void);
 
 #endif							/* TRANSCRIBE_IDENTITY_H */
