@@ -133,9 +133,9 @@ COMMENT ON COLUMN transcribe_jobs.progress IS 'percent done, by seconds of audio
 COMMENT ON COLUMN transcribe_jobs.priority IS 'larger runs first';
 COMMENT ON COLUMN transcribe_jobs.run_at IS 'not to be started before; moved forward by a retry';
 COMMENT ON COLUMN transcribe_jobs.attempts IS 'attempts that ended by the fault of the file or the server, or in success; interruptions are not counted';
-COMMENT ON COLUMN transcribe_jobs.max_attempts IS 'attempts after which the job fails for good; from the server''s max_attempts when enqueued';
+COMMENT ON COLUMN transcribe_jobs.max_attempts IS 'attempts after which the job fails for good; from the job''s option max_attempts, else the server''s, when enqueued';
 COMMENT ON COLUMN transcribe_jobs.crashes IS 'times that a worker or its agent died while the job was running; it fails at the third';
-COMMENT ON COLUMN transcribe_jobs.options IS 'the job''s own options: language, prompt, temperature, model, words, translate, channels';
+COMMENT ON COLUMN transcribe_jobs.options IS 'the job''s own options: language, prompt, temperature, model, words, translate, channels, max_attempts';
 COMMENT ON COLUMN transcribe_jobs.language IS 'as the server reported it: a name or a code';
 COMMENT ON COLUMN transcribe_jobs.duration_s IS 'seconds of the recording, as decoded';
 COMMENT ON COLUMN transcribe_jobs.speech_s IS 'seconds that were sent, after silence was removed; of all channels together, where they are transcribed apart';

@@ -173,8 +173,8 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 		DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) :
 		PG_GETARG_JSONB_P(5);
 
-	options_check(options);
 	server = check_servers(server, caller, &max_attempts);
+	options_check(options, &max_attempts);
 	path_check(path, caller);
 	(void) identity_check_preload("The job is stored, but no worker takes it.");
 

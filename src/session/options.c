@@ -10,9 +10,13 @@
  */
 #include "session/options.h"
 
+#include <math.h>
+
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
+
+#define OPTION_MAX_ATTEMPTS "max_attempts"
 
 typedef struct JobOption
 {
@@ -20,20 +24,25 @@ typedef struct JobOption
 	enum jbvType type;
 	const char *form;			/* what it must be */
 	const char *choices[2];		/* strings of which it must be one, if any */
+	double		min;			/* numbers between which it must be */
+	double		max;
+	bool		whole;			/* without a fraction */
 } JobOption;
 
 static const JobOption job_options[] = {
 	{"language", jbvString, "a string that is not empty"},
 	{"prompt", jbvString, "a string that is not empty"},
-	{"temperature", jbvNumeric, "a number from 0 to 1"},
+	{"temperature", jbvNumeric, "a number from 0 to 1", .min = 0, .max = 1},
 	{"model", jbvString, "a string that is not empty"},
 	{"words", jbvBool, "true or false"},
 	{"translate", jbvBool, "true or false"},
 	{"channels", jbvString, "\"mix\" or \"split\"", {"mix", "split"}},
+	{OPTION_MAX_ATTEMPTS, jbvNumeric, "an integer from 1 to 1000",
+	.min = 1, .max = 1000, .whole = true},
 };
 
 #define OPTIONS_HINT \
-	errhint("Valid options are: language (string), prompt (string), temperature (number from 0 to 1), model (string), words (boolean), translate (boolean), channels (mix or split).")
+	errhint("Valid options are: language (string), prompt (string), temperature (number from 0 to 1), model (string), words (boolean), translate (boolean), channels (mix or split), max_attempts (integer from 1 to 1000).")
 
 /* Whether a string of JSON is this one. */
 static bool
@@ -43,6 +52,13 @@ is_string(JsonbValue *value, const char *string)
 
 	return value->val.string.len == len &&
 		memcmp(value->val.string.val, string, len) == 0;
+}
+
+static double
+number_of(JsonbValue *value)
+{
+	return DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+											  NumericGetDatum(value->val.numeric)));
 }
 
 static void
@@ -57,10 +73,10 @@ check_option(const char *name, JsonbValue *value)
 			continue;
 		if (good && value->type == jbvNumeric)
 		{
-			double		number = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
-																	NumericGetDatum(value->val.numeric)));
+			double		number = number_of(value);
 
-			good = number >= 0 && number <= 1;
+			good = number >= option->min && number <= option->max &&
+				(!option->whole || number == floor(number));
 		}
 		if (good && value->type == jbvString)
 			good = value->val.string.len > 0;
@@ -85,9 +101,12 @@ check_option(const char *name, JsonbValue *value)
 			 OPTIONS_HINT));
 }
 
-/* Raise an error unless options is an object of valid options. */
+/*
+ * Raise an error unless options is an object of valid options.  One of them does
+ * not concern requests, and stands in a column of its own.
+ */
 void
-options_check(Jsonb *options)
+options_check(Jsonb *options, int *max_attempts)
 {
 	JsonbIterator *it;
 	JsonbValue	key;
@@ -108,5 +127,7 @@ options_check(Jsonb *options)
 
 		(void) JsonbIteratorNext(&it, &value, true);
 		check_option(name, &value);
+		if (strcmp(name, OPTION_MAX_ATTEMPTS) == 0)
+			*max_attempts = (int) number_of(&value);
 	}
 }

@@ -12,6 +12,6 @@
 
 #include "utils/jsonb.h"
 
-extern void options_check(Jsonb *options);
+extern void options_check(Jsonb *options, int *max_attempts);
 
 #endif							/* TRANSCRIBE_OPTIONS_H */
