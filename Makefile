@@ -18,6 +18,7 @@ MODULE_big = transcribe
 OBJS = \
 	src/transcribe.o \
 	src/shared/closure.o \
+	src/shared/database.o \
 	src/shared/encoding.o \
 	src/shared/extension.o \
 	src/shared/fields.o \

@@ -26,7 +26,6 @@
 #include <time.h>
 
 #include "access/xact.h"
-#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
@@ -34,7 +33,6 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
@@ -45,6 +43,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "shared/database.h"
 #include "shared/state.h"
 #include "transcribe.h"
 #include "worker/agent.h"
@@ -476,6 +475,21 @@ look_for_prepared(void)
 }
 
 /*
+ * To whoever may terminate sessions of the database's owner we are one of them:
+ * else DROP DATABASE ... WITH (FORCE) would fail at once for all but
+ * superusers, and that is what it asks for.  No right comes with it.
+ */
+static void
+belong_to_owner(void)
+{
+	Oid			owner;
+	bool		open;
+
+	if (database_find(MyDatabaseId, &owner, &open))
+		MyProc->roleId = owner;
+}
+
+/*
  * Look at the queue: rescue orphans, notice which jobs are no longer ours,
  * claim what is due and there is room for, and learn when the next is due.
  * Returns whether anything was claimed.
@@ -497,6 +511,7 @@ claim_jobs(void)
 	begin(first_claim);
 	if (pg_atomic_exchange_u32(&database->altered, 0) != 0)
 		InvalidateSystemCaches();
+	belong_to_owner();
 	if (!queue_find_extension())
 	{
 		commit();
@@ -755,23 +770,7 @@ send_turn(void)
 	}
 }
 
-/*
- * Whether somebody is about to drop, rename, move or copy our database.  All
- * these commands lock it in pg_database first, and then wait some seconds
- * for its sessions to leave; so a lock that we are refused is one of them.
- */
-static bool
-database_is_wanted(void)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, MyDatabaseId, 0);
-	if (LockAcquire(&tag, RowExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-		return true;
-	LockRelease(&tag, RowExclusiveLock, true);
-	return false;
-}
-
+/* See whether somebody wants our database: then it is time to leave. */
 static bool
 probe_turn(void)
 {
@@ -780,7 +779,7 @@ probe_turn(void)
 	if (now >= next_probe)
 	{
 		next_probe = now + PROBE_INTERVAL_MS;
-		if (database_is_wanted())
+		if (database_is_wanted(MyDatabaseId))
 			return false;
 	}
 	wake_at = Min(wake_at, next_probe);
@@ -989,6 +988,7 @@ start(int slot)
 	pg_atomic_write_u64(&database->worker, (uint64) (uintptr_t) MyLatch);
 
 	StartTransactionCommand();
+	belong_to_owner();
 	snprintf(title, sizeof(title), "transcribe worker: %s",
 			 get_database_name(MyDatabaseId));
 	CommitTransactionCommand();
