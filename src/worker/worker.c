@@ -69,6 +69,9 @@
 /* An error that one job's row keeps raising ends its attempt. */
 #define MAX_WRITE_ERRORS	10
 
+/* How long jobs are tried alone in one turn where each may wait for a lock. */
+#define WRITE_ALONE_MS		1000
+
 static TranscribeState *state;
 static StateWorker *me;			/* our slot */
 static StateDatabase *database;
@@ -372,12 +375,17 @@ defer_write(Job *job)
 	}
 }
 
-/* Write for all jobs that have something to write. */
+/*
+ * Write for all jobs that have something to write.  If that fails each is tried
+ * alone; but those behind some that wait in vain for a lock have to wait for
+ * the next turn, since there is more to do than that.
+ */
 static void
 write_turn(void)
 {
 	List	   *writers = NIL;
 	int64		now = worker_clock();
+	int64		alone_until;
 	ListCell   *lc;
 
 	foreach(lc, jobs)
@@ -387,9 +395,13 @@ write_turn(void)
 	}
 	if (writers != NIL && !write_jobs(writers))
 	{
+		alone_until = worker_clock() + WRITE_ALONE_MS;
 		foreach(lc, writers)
 		{
 			List	   *alone = list_make1(lfirst(lc));
+
+			if (worker_clock() > alone_until || shutdown_requested)
+				break;
 
 			if (list_length(writers) == 1 || !write_jobs(alone))
 				defer_write(lfirst(lc));

@@ -154,6 +154,31 @@ foreach my $phase (sort keys %phases)
 }
 ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'transcribe worker'"), 'nobody is left');
 
+# Somebody locks a table for some seconds: answers wait, and other databases do
+# not; and the worker hears what it is told.
+create_database('locked');
+create_database('beside');
+query("SELECT count(transcribe_enqueue('s' || n, '$wav', server => 'gated')) FROM generate_series(1, 20) n", 'locked');
+$faulty->wait_for_calls(20, 'gate=g,tag=locked');
+ok($node->poll_query_until('locked', "SELECT count(*) = 20 FROM transcribe_jobs WHERE status = 'transcribing'"), 'twenty requests are under way');
+my $holder = $node->background_psql('locked');
+$holder->query_safe('BEGIN; LOCK TABLE transcribe_chunks IN ACCESS EXCLUSIVE MODE');
+my $from = -s $node->logfile;
+$faulty->release('g');
+query("SELECT transcribe_enqueue('s', '$wav', server => 'saving')", 'beside');
+ok($node->poll_query_until('beside', "SELECT status = 'completed' FROM transcribe_jobs"), 'a table is locked: other databases go on');
+ok($node->wait_for_log(qr/canceling statement due to lock timeout(?s:.*)canceling statement due to lock timeout/, $from), 'answers wait');
+my $worker = query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe worker' AND datname = 'locked'");
+my $begin = time;
+query("SELECT pg_terminate_backend($worker)");
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $worker"), 'the worker leaves when it is told to');
+my $left = time - $begin;
+note(sprintf 'it left after %.2f s', $left);
+cmp_ok($left, '<', 10, 'however many answers wait');
+$holder->query_safe('COMMIT');
+$holder->quit;
+ok($node->poll_query_until('locked', "SELECT count(*) = 20 FROM transcribe_jobs WHERE status = 'completed' AND attempts = 1"), 'all complete once the lock is gone');
+
 foreach my $kind (sort keys %took)
 {
 	my @sorted = sort { $a <=> $b } @{ $took{$kind} };
