@@ -40,6 +40,7 @@ OBJS = \
 	src/session/tables.o \
 	src/session/validator.o \
 	src/session/wake.o \
+	src/launcher/hint.o \
 	src/launcher/launcher.o \
 	src/worker/agent.o \
 	src/worker/attempts.o \

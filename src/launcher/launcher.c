@@ -13,10 +13,15 @@
  * prepared transactions make it doubtful.  In between it sleeps, for ever if
  * need be.
  *
+ * Databases that were at work come first after a start (hint.c); the others
+ * are visited one after another, beside what else there is to do.
+ *
  * While transcribe.enabled is off it starts none, but forgets none of that.
  *
- * A database whose worker does not come to work backs off alone.  With no
- * free worker slot it warns once and tries again when a worker ends.
+ * Where more databases want a worker than there may be workers, they take
+ * turns: a worker whose turn is over gives way to a database that waits.  A
+ * database whose worker does not come to work backs off alone.  With no free
+ * process it warns and tries again when a worker ends.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,6 +48,8 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "launcher/hint.h"
+#include "shared/database.h"
 #include "shared/state.h"
 #include "transcribe.h"
 
@@ -52,17 +59,32 @@
  */
 #define MAX_BACKOFF_S		64
 
-/* How soon to look again where there was no free slot for a worker. */
-#define NO_SLOT_RETRY_MS	10000
+/* How soon to look again where no process could be had for a worker. */
+#define NO_PROCESS_RETRY_MS	10000
+
+/* The log says that once an hour. */
+#define WARNING_INTERVAL_MS	3600000
+
+/* How soon to look again at a database that is being dropped, renamed, ... */
+#define WANTED_RETRY_MS		250
 
 /* A worker that was started and has not attached by then never will. */
 #define ATTACH_TIMEOUT_MS	60000
+
+/*
+ * How long a worker is left alone while another database waits for its place.
+ * Not too short: whoever takes up a long recording again has to decode what
+ * was transcribed of it.
+ */
+#define TURN_MS				20000
 
 /* What we know of each database slot beyond what is shared. */
 typedef struct Visit
 {
 	Oid			dbid;			/* for which the rest holds */
 	bool		wanted;			/* to be visited once */
+	bool		closed;			/* the log says that it takes no connections */
+	bool		hinted;			/* it is in the hint */
 	TimestampTz retry_at;		/* not to be tried before */
 	TimestampTz doubtful_at;	/* next visit because of prepared transactions */
 } Visit;
@@ -78,14 +100,12 @@ static BackgroundWorkerHandle *handles[TRANSCRIBE_MAX_WORKERS];
 static bool more_to_visit = false;
 static List *visited = NIL;
 
-/* A worker ended before it came to its database: is that still there? */
-static bool check_databases = false;
-
-/* The warning that no worker could be started was given. */
-static bool warned_no_slot = false;
-
 /* Where the search for a database to serve begins, so that all get a turn. */
 static int	next_database = 0;
+
+/* In this round no process could be had; and when that was said, or 0. */
+static bool no_process = false;
+static TimestampTz warned_at = 0;
 
 /* Register the launcher; called by the postmaster while it preloads. */
 void
@@ -154,71 +174,6 @@ plan_visit(Oid dbid)
 	return i;
 }
 
-/*
- * List all databases, and free the slots of those that are gone.  With
- * visit, note each as wanting a visit unless it takes no connections;
- * templates too, for jobs in them would stand still otherwise.
- */
-static void
-scan_databases(bool visit)
-{
-	Relation	rel;
-	TableScanDesc scan;
-	HeapTuple	tuple;
-	bool		exists[STATE_DATABASES] = {false};
-
-	StartTransactionCommand();
-	(void) GetTransactionSnapshot();
-	rel = table_open(DatabaseRelationId, AccessShareLock);
-	scan = table_beginscan_catalog(rel, 0, NULL);
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
-	{
-		Form_pg_database db = (Form_pg_database) GETSTRUCT(tuple);
-		int			i;
-
-		/* -2 marks a database that a broken DROP left behind */
-		if (!db->datallowconn || db->datconnlimit == -2)
-			continue;
-		i = visit ? plan_visit(db->oid) : state_find_database(db->oid, false);
-		if (i >= 0)
-			exists[i] = true;
-	}
-	for (int i = 0; i < STATE_DATABASES; i++)
-	{
-		if (OidIsValid(state->databases[i].dbid) && !exists[i])
-			state->databases[i].dbid = InvalidOid;
-	}
-	LWLockRelease(state->lock);
-	table_endscan(scan);
-	table_close(rel, AccessShareLock);
-	CommitTransactionCommand();
-}
-
-/*
- * Do what was asked: a new round of visits, the rest of the present one once
- * slots are free again, or a look at which databases are still there.
- */
-static void
-plan_visits(void)
-{
-	if (pg_atomic_exchange_u32(&state->visit_all, 0) != 0)
-	{
-		list_free(visited);
-		visited = NIL;
-	}
-	else if (!more_to_visit || visits_outstanding())
-	{
-		if (check_databases)
-			scan_databases(false);
-		check_databases = false;
-		return;
-	}
-	more_to_visit = false;
-	check_databases = false;
-	scan_databases(true);
-}
-
 /* Whether the database has, or is about to get, a worker.  Under the lock. */
 static bool
 has_worker(Oid dbid)
@@ -232,6 +187,145 @@ has_worker(Oid dbid)
 }
 
 /*
+ * List all databases: note each as wanting a visit unless it takes no
+ * connections, and free the slots of those that are gone.  Templates too, for
+ * jobs in them would stand still otherwise.
+ */
+static void
+scan_databases(void)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	Oid			before[STATE_DATABASES];
+	bool		exists[STATE_DATABASES] = {false};
+
+	/* Whoever takes a slot from here on may be newer than what we see. */
+	LWLockAcquire(state->lock, LW_SHARED);
+	for (int i = 0; i < STATE_DATABASES; i++)
+		before[i] = state->databases[i].dbid;
+	LWLockRelease(state->lock);
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database db = (Form_pg_database) GETSTRUCT(tuple);
+		int			i;
+
+		/* -2 marks a database that a broken DROP left behind */
+		if (db->datconnlimit == -2)
+			continue;
+		i = db->datallowconn ? plan_visit(db->oid) :
+			state_find_database(db->oid, false);
+		if (i >= 0)
+			exists[i] = true;
+	}
+	for (int i = 0; i < STATE_DATABASES; i++)
+	{
+		StateDatabase *db = &state->databases[i];
+
+		if (OidIsValid(db->dbid) && db->dbid == before[i] && !exists[i] &&
+			!has_worker(db->dbid))
+			db->dbid = InvalidOid;
+	}
+	LWLockRelease(state->lock);
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+/*
+ * Do what was asked: a new round of visits, or the rest of the present one
+ * once slots are free again.
+ */
+static void
+plan_visits(void)
+{
+	if (pg_atomic_exchange_u32(&state->visit_all, 0) != 0)
+	{
+		list_free(visited);
+		visited = NIL;
+	}
+	else if (!more_to_visit || visits_outstanding())
+		return;
+	more_to_visit = false;
+	scan_databases();
+}
+
+/* Databases that were at work before we started are served first. */
+static void
+follow_hint(void)
+{
+	Oid			hinted[STATE_DATABASES];
+	int			count = hint_read(hinted, STATE_DATABASES);
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	for (int n = 0; n < count; n++)
+	{
+		int			i = OidIsValid(hinted[n]) ? state_find_database(hinted[n], true) : -1;
+
+		if (i < 0)
+			continue;
+		pg_atomic_write_u32(&state->databases[i].pending, 1);
+		visit_of(i)->hinted = true;
+	}
+	LWLockRelease(state->lock);
+}
+
+/*
+ * Whether the database has something to do, now or later.  Under the lock.
+ */
+static bool
+is_at_work(int i)
+{
+	StateDatabase *db = &state->databases[i];
+
+	if (!OidIsValid(db->dbid))
+		return false;
+	for (int w = 0; w < transcribe_max_workers; w++)
+	{
+		if (state->workers[w].in_use && state->workers[w].database == i &&
+			state->workers[w].jobs > 0)
+			return true;
+	}
+	return db->next_due != DT_NOEND ||
+		pg_atomic_read_u32(&db->pending) != 0 ||
+		pg_atomic_read_u32(&db->doubtful) != 0;
+}
+
+/*
+ * Keep the databases that are at work for the next start: if there is one that
+ * is missing in what is kept, or at the end, when others are to be left out.
+ */
+static void
+keep_hint(bool at_end)
+{
+	Oid			hinted[STATE_DATABASES];
+	bool		at_work[STATE_DATABASES];
+	bool		missing = at_end;
+	int			count = 0;
+
+	LWLockAcquire(state->lock, LW_SHARED);
+	for (int i = 0; i < STATE_DATABASES; i++)
+	{
+		at_work[i] = is_at_work(i);
+		if (at_work[i])
+			hinted[count++] = state->databases[i].dbid;
+		missing |= at_work[i] && !visit_of(i)->hinted;
+	}
+	LWLockRelease(state->lock);
+	if (!missing)
+		return;
+	for (int i = 0; i < STATE_DATABASES; i++)
+		visits[i].hinted = at_work[i];
+	hint_write(hinted, count);
+}
+
+/*
  * When to look into a database because prepared transactions may have left
  * jobs in it, or DT_NOEND.
  */
@@ -239,28 +333,55 @@ static TimestampTz
 doubtful_at(int i, TimestampTz now)
 {
 	Visit	   *visit = visit_of(i);
+	TimestampTz latest = TimestampTzPlusMilliseconds(now,
+													 transcribe_naptime * INT64CONST(1000));
 
 	if (pg_atomic_read_u32(&state->databases[i].doubtful) == 0)
 		return DT_NOEND;
-	if (visit->doubtful_at == 0)
-		visit->doubtful_at = TimestampTzPlusMilliseconds(now,
-														 transcribe_naptime * INT64CONST(1000));
+	if (visit->doubtful_at == 0 || visit->doubtful_at > latest)
+		visit->doubtful_at = latest;
 	return visit->doubtful_at;
+}
+
+/* Whether a visit is under way: there is one at a time.  Under the lock. */
+static bool
+visit_under_way(void)
+{
+	for (int w = 0; w < transcribe_max_workers; w++)
+	{
+		if (state->workers[w].in_use && state->workers[w].looking)
+			return true;
+	}
+	return false;
+}
+
+/* When there is something to do in the database.  Under the lock. */
+static TimestampTz
+due_at(int i, TimestampTz now)
+{
+	StateDatabase *db = &state->databases[i];
+
+	return pg_atomic_read_u32(&db->pending) != 0 ? now :
+		Min(db->next_due, doubtful_at(i, now));
 }
 
 /*
  * When the database in this slot wants a worker: in the past means now,
- * DT_NOEND never.  Under the lock.
+ * DT_NOEND never, or not before something happens of which we are told.
+ * Under the lock.
  */
 static TimestampTz
 wanted_at(int i, TimestampTz now)
 {
-	StateDatabase *db = &state->databases[i];
 	Visit	   *visit = visit_of(i);
-	TimestampTz when = Min(db->next_due, doubtful_at(i, now));
+	TimestampTz when = due_at(i, now);
 
-	if (pg_atomic_read_u32(&db->pending) != 0 || visit->wanted)
+	if (visit->wanted && !visit_under_way())
 		when = now;
+
+	/* A clock that was set back holds nobody up. */
+	if (visit->retry_at > now + MAX_BACKOFF_S * USECS_PER_SEC)
+		visit->retry_at = 0;
 	return when == DT_NOEND ? when : Max(when, visit->retry_at);
 }
 
@@ -304,7 +425,7 @@ start_worker(int w)
 	return RegisterDynamicBackgroundWorker(&worker, &handles[w]);
 }
 
-/* Take a free worker slot for a database, or return -1. */
+/* Take a free worker slot for a database, or return -1.  Under the lock. */
 static int
 take_slot(int database, TimestampTz now)
 {
@@ -319,6 +440,7 @@ take_slot(int database, TimestampTz now)
 		worker->dbid = state->databases[database].dbid;
 		worker->database = database;
 		worker->launched_at = now;
+		worker->looking = due_at(database, now) > now;
 		return w;
 	}
 	return -1;
@@ -342,7 +464,6 @@ collect_workers(TimestampTz now)
 				continue;
 			pfree(handles[w]);
 			handles[w] = NULL;
-			warned_no_slot = false;
 		}
 		else if (!worker->in_use || worker->pid != 0 ||
 				 !TimestampDifferenceExceeds(worker->launched_at, now,
@@ -354,10 +475,18 @@ collect_workers(TimestampTz now)
 			/* Why it was started still holds, if the database is there. */
 			pg_atomic_write_u32(&state->databases[worker->database].pending, 1);
 			worker->in_use = false;
-			check_databases = true;
 		}
 		LWLockRelease(state->lock);
 	}
+}
+
+/* The database was tried, or is about to be: the next time is later. */
+static void
+back_off(int i, TimestampTz now, int seconds)
+{
+	visit_of(i)->retry_at = seconds == 0 ? 0 :
+		TimestampTzPlusMilliseconds(now, Min(seconds, MAX_BACKOFF_S) * INT64CONST(1000));
+	state->databases[i].failures++;
 }
 
 /* A database gets its worker: count the start, and clear why it was wanted. */
@@ -366,52 +495,206 @@ note_start(int i, TimestampTz now)
 {
 	StateDatabase *db = &state->databases[i];
 	Visit	   *visit = visit_of(i);
-	int			backoff = db->failures == 0 ? 0 :
-		Min(1 << Min(db->failures - 1, 10), MAX_BACKOFF_S);
 
 	/* The worker sets failures back as soon as it has done its first work. */
 	if (db->failures == 3)
 		ereport(LOG,
 				(errmsg("transcribe worker for database %u does not come to work, trying less often",
 						db->dbid)));
-	db->failures++;
-	visit->retry_at = TimestampTzPlusMilliseconds(now, backoff * INT64CONST(1000));
+	back_off(i, now, db->failures == 0 ? 0 : 1 << Min(db->failures - 1, 10));
 	visit->wanted = false;
+	visit->closed = false;
 	visit->doubtful_at = 0;
 	db->next_due = DT_NOEND;
 }
 
 /*
- * All slots are taken and a database waits: who has nothing to do shall leave
- * before its time.  The end of a worker wakes us.
+ * Whether a worker could connect to the database in this slot.  If not, it is
+ * tried again later, or its slot is freed.
  */
-static void
-want_slots(void)
+static bool
+may_start(int i, TimestampTz now)
 {
+	StateDatabase *db = &state->databases[i];
+	Visit	   *visit = visit_of(i);
+	Oid			owner;
+	bool		open;
+	bool		found;
+
+	if (database_is_wanted(db->dbid))
+	{
+		visit->retry_at = TimestampTzPlusMilliseconds(now, WANTED_RETRY_MS);
+		return false;
+	}
+	StartTransactionCommand();
+	found = database_find(db->dbid, &owner, &open);
+	CommitTransactionCommand();
+	if (found && open)
+		return true;
+
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	visit->wanted = false;
+	if (!found)
+		db->dbid = InvalidOid;
+	else
+		back_off(i, now, 1 << Min(db->failures, 10));
+	LWLockRelease(state->lock);
+	if (found && !visit->closed)
+	{
+		visit->closed = true;
+		ereport(LOG,
+				(errmsg("transcription jobs in database %u wait until it takes connections",
+						db->dbid)));
+	}
+	return false;
+}
+
+/* No process could be had: say so, if that was not said a while ago. */
+static void
+note_no_process(TimestampTz now)
+{
+	no_process = true;
+	if (warned_at != 0 &&
+		!TimestampDifferenceExceeds(warned_at, now, WARNING_INTERVAL_MS))
+		return;
+	warned_at = now;
+	ereport(WARNING,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("could not start transcribe worker: out of background worker slots"),
+			 errhint("Consider increasing max_worker_processes.")));
+}
+
+/* Start a worker for the database in this slot; false if there is no room. */
+static bool
+launch(int i, TimestampTz now)
+{
+	bool		started = false;
+	int			w;
+
+	if (no_process)
+		return false;
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	w = take_slot(i, now);
+	LWLockRelease(state->lock);
+	if (w < 0)
+		return false;
+
+	if (may_start(i, now))
+	{
+		started = start_worker(w);
+		if (!started)
+		{
+			handles[w] = NULL;
+			note_no_process(now);
+		}
+	}
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (started)
+		note_start(i, now);
+	else
+		state->workers[w].in_use = false;
+	LWLockRelease(state->lock);
+	return !no_process;
+}
+
+/*
+ * Who is to give way next, of the workers that are not chosen yet: one that has
+ * nothing to do, else the one that has been there longest; or -1.
+ */
+static int
+choose_worker(const bool *chosen)
+{
+	int			best = -1;
+
 	for (int w = 0; w < transcribe_max_workers; w++)
 	{
 		StateWorker *worker = &state->workers[w];
+		StateWorker *other = best < 0 ? NULL : &state->workers[best];
 
-		if (!worker->in_use || worker->wanted)
+		if (!worker->in_use || chosen[w])
 			continue;
-		worker->wanted = true;
-		state_wake(&state->databases[worker->database].worker);
+		if (other == NULL ||
+			((worker->jobs == 0) != (other->jobs == 0) ? worker->jobs == 0 :
+			 worker->launched_at < other->launched_at))
+			best = w;
 	}
-	LWLockRelease(state->lock);
+	return best;
 }
 
-/* Could not start one: say so once, and look again later. */
-static TimestampTz
-no_slot(TimestampTz now)
+/* Tell a worker what is wanted of it, if it does not know. */
+static void
+tell_worker(StateWorker *worker, bool wanted, bool give_way)
 {
-	if (!warned_no_slot)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start transcribe worker: out of background worker slots"),
-				 errhint("Consider increasing max_worker_processes.")));
-	warned_no_slot = true;
-	return TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
+	if (worker->wanted == wanted && worker->give_way == give_way)
+		return;
+
+	/* It has to look at its queue again if it may go on. */
+	if (worker->give_way && !give_way)
+		pg_atomic_write_u32(&state->databases[worker->database].pending, 1);
+	worker->wanted = wanted;
+	worker->give_way = give_way;
+	state_wake(&state->databases[worker->database].worker);
+}
+
+/*
+ * So many databases wait and find no room.  Who has nothing to do shall leave
+ * before its time, and as many as there are that wait shall give way as soon
+ * as their turn is over.  The end of a worker wakes us.  Returns when the next
+ * turn is over.
+ */
+static TimestampTz
+share_places(int waiting, TimestampTz now)
+{
+	TimestampTz next = DT_NOEND;
+	bool		chosen[TRANSCRIBE_MAX_WORKERS] = {false};
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	for (int n = 0; n < waiting; n++)
+	{
+		int			w = choose_worker(chosen);
+
+		if (w < 0)
+			break;
+		chosen[w] = true;
+	}
+	for (int w = 0; w < transcribe_max_workers; w++)
+	{
+		StateWorker *worker = &state->workers[w];
+		TimestampTz over = TimestampTzPlusMilliseconds(worker->launched_at, TURN_MS);
+
+		if (!worker->in_use)
+			continue;
+		tell_worker(worker, waiting > 0, chosen[w] && over <= now);
+		if (chosen[w] && over > now)
+			next = Min(next, over);
+	}
+	LWLockRelease(state->lock);
+	return next;
+}
+
+/*
+ * When there is something to do for us in this slot, see wanted_at(); and
+ * whether that is more than a visit.
+ */
+static TimestampTz
+look_at(int i, TimestampTz now, bool *due)
+{
+	TimestampTz when = DT_NOEND;
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	if (OidIsValid(state->databases[i].dbid))
+	{
+		if (has_worker(state->databases[i].dbid))
+		{
+			visit_of(i)->wanted = false;
+			when = nudge_worker(i, now);
+		}
+		else
+			when = wanted_at(i, now);
+		*due = due_at(i, now) <= now;
+	}
+	LWLockRelease(state->lock);
+	return when;
 }
 
 /*
@@ -421,54 +704,37 @@ static TimestampTz
 launch_workers(TimestampTz now)
 {
 	TimestampTz next = DT_NOEND;
+	int			first = next_database;
+	int			waiting = 0;
+	bool		visits_wait = false;
 
+	no_process = false;
 	for (int n = 0; n < STATE_DATABASES; n++)
 	{
-		int			i = (next_database + n) % STATE_DATABASES;
-		TimestampTz when;
-		int			w;
+		int			i = (first + n) % STATE_DATABASES;
+		bool		due;
+		TimestampTz when = look_at(i, now, &due);
 
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		if (!OidIsValid(state->databases[i].dbid))
-		{
-			LWLockRelease(state->lock);
-			continue;
-		}
-		if (has_worker(state->databases[i].dbid))
-		{
-			visit_of(i)->wanted = false;
-			next = Min(next, nudge_worker(i, now));
-			LWLockRelease(state->lock);
-			continue;
-		}
-		when = wanted_at(i, now);
-		w = when <= now ? take_slot(i, now) : -1;
-		LWLockRelease(state->lock);
-
+		if (when <= now && launch(i, now))
+			when = look_at(i, now, &due);
 		if (when > now)
 		{
 			next = Min(next, when);
 			continue;
 		}
-		if (w < 0)
-		{
+
+		/* It waits; visits want one place together. */
+		if (waiting == 0 && !visits_wait)
 			next_database = i;
-			want_slots();
-			break;
-		}
-		if (!start_worker(w))
-		{
-			handles[w] = NULL;
-			LWLockAcquire(state->lock, LW_EXCLUSIVE);
-			state->workers[w].in_use = false;
-			LWLockRelease(state->lock);
-			next_database = i;
-			return Min(next, no_slot(now));
-		}
-		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		note_start(i, now);
-		LWLockRelease(state->lock);
+		if (due)
+			waiting++;
+		else
+			visits_wait = true;
 	}
+	waiting += visits_wait;
+	next = Min(next, share_places(waiting, now));
+	if (no_process)
+		next = Min(next, TimestampTzPlusMilliseconds(now, NO_PROCESS_RETRY_MS));
 	return next;
 }
 
@@ -513,7 +779,10 @@ wait_until(TimestampTz until)
 
 	/* Not 0: that would unregister us for ever. */
 	if (ShutdownRequestPending)
+	{
+		keep_hint(true);
 		proc_exit(1);
+	}
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -540,6 +809,8 @@ transcribe_launcher_main(Datum arg)
 	/* One that restarts knows nothing of what is going on. */
 	pg_atomic_write_u32(&state->visit_all, 1);
 
+	follow_hint();
+
 	/* With no worker allowed there is nothing to do, for ever. */
 	while (transcribe_max_workers == 0)
 		wait_until(DT_NOEND);
@@ -553,6 +824,7 @@ transcribe_launcher_main(Datum arg)
 		plan_visits();
 		if (transcribe_enabled)
 			next = launch_workers(now);
+		keep_hint(false);
 		wait_until(next);
 	}
 }

@@ -3,7 +3,10 @@
  * database.c
  *	  Whether a database is there, open to workers, and in nobody's hands.
  *
- * Runs in workers, which leave when somebody wants their database.
+ * Runs in the launcher, which is connected to none, before it starts a
+ * worker: one that cannot connect fills the log, and one that waits for the
+ * end of a DDL command would hold a place of others.  Runs in workers, which
+ * leave when somebody wants their database.
  *
  *-------------------------------------------------------------------------
  */

@@ -121,6 +121,7 @@ state_find_database(Oid dbid, bool create)
 		pg_atomic_write_u64(&db->worker, 0);
 		db->next_due = DT_NOEND;
 		db->failures = 0;
+		db->reported = 0;
 		db->dbid = dbid;
 		return free_slot;
 	}

@@ -74,6 +74,8 @@ typedef struct StateDatabase
 								 * under the lock */
 	int			failures;		/* starts since a worker last came to work;
 								 * under the lock */
+	int			reported;		/* SQLSTATE of the error that was logged for
+								 * it; its worker's */
 } StateDatabase;
 
 /* Closures at once in the cluster; 90 kB. */
@@ -124,8 +126,12 @@ typedef struct StateWorker
 	int			database;		/* number of the database slot */
 	int64		incarnation;
 	int			jobs;			/* in flight */
-	bool		wanted;			/* another database waits for the slot: leave
-								 * as soon as there is nothing to do */
+	bool		looking;		/* it visits, and has found no job yet; set by
+								 * the launcher, cleared by the worker */
+	bool		wanted;			/* another database waits for a slot: leave as
+								 * soon as there is nothing to do, */
+	bool		give_way;		/* or as soon as nothing is under way; both
+								 * are the launcher's */
 	TimestampTz launched_at;
 } StateWorker;
 

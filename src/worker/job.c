@@ -1151,6 +1151,13 @@ job_notes_transcribing(Job *job, int64 now)
 		!job_all_answered(job);
 }
 
+/* Whether answers were saved since it was claimed. */
+bool
+job_has_saved(Job *job)
+{
+	return count_chunks(job, CHUNK_SAVED) > 0;
+}
+
 /* Whether there is anything to put into the row. */
 bool
 job_wants_write(Job *job, int64 now)

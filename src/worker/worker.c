@@ -14,9 +14,10 @@
  * where there is nothing to claim.
  *
  * It leaves when it has had nothing to do for transcribe.idle_timeout, when
- * it is told to, and when somebody wants to drop, rename or copy its
- * database.  Whatever the reason, on its way out its agent is ended and
- * reaped, its claims are given back, and the launcher is woken.
+ * it is told to, when it is to give way to another database and nothing is
+ * under way, and when somebody wants to drop, rename or copy its database.
+ * Whatever the reason, on its way out its agent is ended and reaped, its
+ * claims are given back, and the launcher is woken.
  *
  *-------------------------------------------------------------------------
  */
@@ -156,13 +157,17 @@ commit(void)
 	MemoryContextSwitchTo(turn_context);
 }
 
-/* Out of a failed transaction; the error goes to the log. */
+/*
+ * Out of a failed transaction; the error goes to the log, unless it is one that
+ * stops the whole database and stands there already.
+ */
 static void
-abort_and_report(void)
+abort_and_report(bool again)
 {
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(turn_context);
-	EmitErrorReport();
+	if (!again)
+		EmitErrorReport();
 	queue_abort();
 	MemoryContextSwitchTo(turn_context);
 	FlushErrorState();
@@ -314,7 +319,7 @@ notify(List *written)
 	}
 	PG_CATCH();
 	{
-		abort_and_report();
+		abort_and_report(false);
 	}
 	PG_END_TRY();
 }
@@ -340,7 +345,7 @@ write_jobs(List *writers)
 	}
 	PG_CATCH();
 	{
-		abort_and_report();
+		abort_and_report(false);
 		good = false;
 	}
 	PG_END_TRY();
@@ -501,6 +506,13 @@ belong_to_owner(void)
 		MyProc->roleId = owner;
 }
 
+/* Whether jobs may be begun: not where all shall rest, or we give way. */
+static bool
+may_begin(void)
+{
+	return transcribe_enabled && !me->give_way;
+}
+
 /*
  * Look at the queue: rescue orphans, notice which jobs are no longer ours,
  * claim what is due and there is room for, and learn when the next is due.
@@ -536,7 +548,7 @@ claim_jobs(void)
 	drop_lost_jobs();
 	waiting_lower((TimestampTz) pg_atomic_exchange_u64(&database->earliest,
 													   DT_NOEND));
-	groups = transcribe_enabled ? waiting_find() : NIL;
+	groups = may_begin() ? waiting_find() : NIL;
 	now = GetCurrentTimestamp();
 	queue_has_more = room_again = false;
 	foreach(lc, groups)
@@ -616,12 +628,15 @@ claim_turn(void)
 		claim_wanted = claim_jobs();
 		claim_failed = false;
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
-		database->failures = 0;
+		database->failures = database->reported = 0;
 		LWLockRelease(state->lock);
 	}
 	PG_CATCH();
 	{
-		abort_and_report();
+		int			code = geterrcode();
+
+		abort_and_report(code == database->reported);
+		database->reported = code;
 		forget_claim();
 	}
 	PG_END_TRY();
@@ -649,7 +664,7 @@ purge_turn(void)
 	}
 	PG_CATCH();
 	{
-		abort_and_report();
+		abort_and_report(false);
 		purge_put_off();
 	}
 	PG_END_TRY();
@@ -703,7 +718,7 @@ open_turn(void)
 	{
 		Job		   *job = lfirst(lc);
 
-		if (busy >= transcribe_media_processes)
+		if (busy >= transcribe_media_processes || me->give_way)
 			break;
 		if (job->state != JOB_WAITING || job_give_way(job))
 			continue;
@@ -726,7 +741,8 @@ open_turn(void)
 
 /*
  * The job that sends next, of those whose servers have room; NULL if there is
- * none.
+ * none.  Where we give way, only one of which nothing is saved since it was
+ * claimed: each gets on, however long its recording and short our turn.
  */
 static Job *
 next_sender(int64 now)
@@ -739,6 +755,7 @@ next_sender(int64 now)
 		Job		   *job = lfirst(lc);
 
 		if (job_ready_chunk(job) != NULL &&
+			!(me->give_way && job_has_saved(job)) &&
 			(next == NULL || job_goes_before(job, next)) &&
 			limits_may_start(&job->server, job->key, now, &wake_at))
 			next = job;
@@ -799,6 +816,37 @@ probe_turn(void)
 }
 
 /*
+ * Whether something is under way that would have to be done again if we left:
+ * a request, an answer that is not saved, a recording of which nothing is.
+ */
+static bool
+anything_under_way(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+
+		if (job->requests > 0 || job_wants_write(job, PG_INT64_MAX) ||
+			(job_media_busy(job) && !job_has_saved(job)))
+			return true;
+	}
+	return false;
+}
+
+/* We have found a job: others may be visited meanwhile. */
+static void
+stop_looking(void)
+{
+	visiting = false;
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	me->looking = false;
+	LWLockRelease(state->lock);
+	state_wake(&state->launcher);
+}
+
+/*
  * Whether to stay.  One that only looked in leaves at once; one that worked
  * stays for a while, and for a job that comes due within that, unless
  * another database waits for a worker.
@@ -813,13 +861,14 @@ idle_turn(void)
 	 * One that cannot even claim leaves its place; the launcher backs off.  So
 	 * does one that may not; the launcher starts another when it may.
 	 */
-	if (jobs == NIL && (claim_failed || !transcribe_enabled))
+	if (jobs == NIL ? claim_failed || !may_begin() :
+		me->give_way && !anything_under_way())
 	{
 		pg_atomic_write_u32(&database->pending, 1);
 		return false;
 	}
-	if (jobs != NIL)
-		visiting = false;
+	if (jobs != NIL && visiting)
+		stop_looking();
 	if (jobs != NIL || claim_wanted || (purge_has_more() && !me->wanted))
 	{
 		idle_since = -1;
@@ -829,7 +878,7 @@ idle_turn(void)
 		return false;
 	if (idle_since < 0)
 		idle_since = now;
-	if (next_due != DT_NOEND)
+	if (next_due != DT_NOEND && !visiting)
 	{
 		int64		due_in = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 															 next_due);
@@ -912,14 +961,14 @@ give_back_jobs(void)
 		if (queue_find_extension())
 			queue_give_back(incarnation, jobs);
 		commit();
+		pg_atomic_write_u32(&database->pending, 1);
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		me->jobs = 0;
 		LWLockRelease(state->lock);
-		pg_atomic_write_u32(&database->pending, 1);
 	}
 	PG_CATCH();
 	{
-		abort_and_report();
+		abort_and_report(false);
 	}
 	PG_END_TRY();
 }
@@ -935,7 +984,7 @@ leave(int code, Datum arg)
 
 	pg_atomic_write_u64(&database->worker, 0);
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	if (me->jobs > 0)
+	if (me->jobs > 0 || claim_wanted)
 		pg_atomic_write_u32(&database->pending, 1);
 	database->next_due = no_extension ? DT_NOEND : Min(next_due, purge_due());
 	memset(state_worker_progress(my_slot), 0,
