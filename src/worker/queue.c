@@ -16,6 +16,7 @@
  */
 #include "worker/queue.h"
 
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "executor/spi.h"
@@ -479,7 +480,8 @@ queue_has_prepared(void)
 		"WHERE p.database OPERATOR(pg_catalog.=) pg_catalog.current_database())"
 	};
 
-	execute(&statement, NULL, NULL);
+	/* Also where the extension is not installed, or not yet. */
+	statement_execute(&statement, PG_CATALOG_NAMESPACE, NULL, NULL);
 	return result_bool();
 }
 

@@ -97,6 +97,7 @@ static int64 next_probe = 0;
 static int64 idle_since = -1;	/* -1: not idle */
 static bool visiting = true;	/* has found no job yet */
 static bool first_claim = true; /* has claimed no job yet */
+static bool check_prepared = true;	/* are there prepared transactions? */
 static bool no_extension = false;	/* nothing of ours in this database */
 static int64 wake_at = 0;		/* the next turn is due by then */
 
@@ -476,19 +477,25 @@ look_afresh(void)
 }
 
 /*
- * Prepared transactions may hold jobs, and tell nobody when they commit.  They
- * are looked for before the jobs are, else one could commit in between.
+ * Inside the claim's transaction: prepared transactions may hold jobs, and tell
+ * nobody when they commit; after a restart nobody tells that there are any.
+ * They are looked for before the jobs are, else one could commit in between.
  */
 static void
 look_for_prepared(void)
 {
 	uint32		doubts = pg_atomic_read_u32(&database->doubtful);
 
-	if (doubts == 0)
+	if (doubts == 0 && !check_prepared)
 		return;
 	waiting_forget();
 	if (!queue_has_prepared())
 		(void) pg_atomic_compare_exchange_u32(&database->doubtful, &doubts, 0);
+	else if (doubts == 0)
+	{
+		pg_atomic_fetch_add_u32(&database->doubtful, 1);
+		state_wake(&state->launcher);
+	}
 }
 
 /*
@@ -535,6 +542,7 @@ claim_jobs(void)
 	begin(first_claim);
 	if (pg_atomic_exchange_u32(&database->altered, 0) != 0)
 		InvalidateSystemCaches();
+	look_for_prepared();
 	belong_to_owner();
 	if (!queue_find_extension())
 	{
@@ -544,7 +552,6 @@ claim_jobs(void)
 		return false;
 	}
 	look_afresh();
-	look_for_prepared();
 	drop_lost_jobs();
 	waiting_lower((TimestampTz) pg_atomic_exchange_u64(&database->earliest,
 													   DT_NOEND));
@@ -559,7 +566,7 @@ claim_jobs(void)
 	foreach(lc, claimed)
 		endpoint_resolve(lfirst(lc));
 	commit();
-	lost_wanted = false;
+	lost_wanted = check_prepared = false;
 	if (claimed != NIL)
 		first_claim = false;
 	else if (expected)
@@ -990,7 +997,8 @@ leave(int code, Datum arg)
 	memset(state_worker_progress(my_slot), 0,
 		   sizeof(StateProgress) * transcribe_jobs_per_worker);
 	memset(me, 0, sizeof(*me));
-	if (no_extension && pg_atomic_read_u32(&database->pending) == 0)
+	if (no_extension && pg_atomic_read_u32(&database->pending) == 0 &&
+		pg_atomic_read_u32(&database->doubtful) == 0)
 		database->dbid = InvalidOid;
 	LWLockRelease(state->lock);
 	pg_memory_barrier();

@@ -87,6 +87,21 @@ is(scalar($faulty->log('ok,delay=1,tag=long')),
 query('SELECT transcribe_delete(id) FROM transcribe_jobs', 'endless');
 wait_in('postgres', "$workers" =~ s/count\(\*\)/count(*) = 0/r, 'the worker leaves');
 
+# Prepared before a restart, committed after it.
+query("BEGIN; SELECT transcribe_enqueue('prepared', '$wav'); PREPARE TRANSACTION 'p'", 'waiting');
+query('CREATE DATABASE created');
+query("BEGIN; CREATE EXTENSION transcribe;
+	CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url . "');
+	SELECT transcribe_enqueue('prepared', '$wav'); PREPARE TRANSACTION 'q'", 'created');
+wait_in('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'transcribe worker')");
+$node->restart;
+ok($node->wait_for_log(qr/transcribe worker for database/, 0), 'after a restart databases are visited');
+wait_in('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
+query("COMMIT PREPARED 'p'", 'waiting');
+query("COMMIT PREPARED 'q'", 'created');
+wait_completed('waiting', 'prepared', 'a job of a transaction that was prepared before a restart runs');
+wait_completed('created', 'prepared', 'also where the extension was made by it');
+
 # One that takes no connections is told of once, and served when it does again.
 create_database('closed', 'ok');
 query("SELECT transcribe_enqueue('s', '$wav', run_at => now() + '2 s')", 'closed');
