@@ -9,10 +9,13 @@
 #   make bench-queue          what the queue itself costs, by hand
 #   make format               PostgreSQL's style for lines that were changed
 
+PG_CONFIG ?= pg_config
+srcdir ?= .
+
 EXTENSION = transcribe
 # What transcribe_check_server sends: "he might even have been made amiable
 # himself", of a LibriVox reading of Sense and Sensibility, in the public domain.
-DATA = transcribe--1.0.sql transcribe_check.ogg
+DATA = $(notdir $(wildcard $(srcdir)/transcribe--*.sql)) transcribe_check.ogg
 MODULE_big = transcribe
 
 OBJS = \
@@ -90,24 +93,23 @@ PROVE_FLAGS = -I $(CURDIR)/test/perl
 # No bitcode: nothing of ours is worth inlining into a query.
 override with_llvm = no
 
-PG_CPPFLAGS = -I$(srcdir)/src -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+# The version stands in the control file alone.
+TRANSCRIBE_VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/transcribe.control)
+
+PG_CPPFLAGS = -I$(srcdir)/src -Wextra -Wno-unused-parameter -Wno-missing-field-initializers \
+	-DTRANSCRIBE_VERSION='"$(TRANSCRIBE_VERSION)"'
 # Only what PostgreSQL looks up is visible to the rest of the process.
 SHLIB_LINK = -Wl,--version-script=$(srcdir)/src/transcribe.map
 
-PG_CONFIG ?= pg_config
-srcdir ?= .
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 all: $(PROGRAMS)
 
-# The version stands in the control file alone.
-VERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(srcdir)/transcribe.control)
-
 # At -O3 loops over samples are done several samples at a time.
 PROGRAM_CFLAGS = -std=gnu11 -D_GNU_SOURCE -pthread -O3 -g -Wall -Wextra -Wmissing-prototypes \
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
-	-DTRANSCRIBE_VERSION='"$(VERSION)"' -I$(srcdir)/src $(COPT)
+	-DTRANSCRIBE_VERSION='"$(TRANSCRIBE_VERSION)"' -I$(srcdir)/src $(COPT)
 
 transcribe_agent: $(AGENT_SRCS) $(INCLUDED)
 	$(CC) $(PROGRAM_CFLAGS) $(shell pkg-config --cflags libcurl) $(AGENT_SRCS) \
@@ -126,6 +128,7 @@ uninstall-programs:
 	rm -f $(addprefix '$(DESTDIR)$(pkglibdir)'/, $(PROGRAMS))
 
 $(OBJS): $(INCLUDED)
+src/shared/extension.o src/session/identity.o $(PROGRAMS): $(srcdir)/transcribe.control
 
 # Unit tests and fuzzers: test/unit/test_X.c or test/fuzz/fuzz_X.c names the
 # sources that it needs in a line " * sources: ..." of its first comment, or

@@ -3,6 +3,14 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION transcribe" to load this file. \quit
 
+CREATE FUNCTION transcribe_require_library(version text) RETURNS void
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_require_library(text) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_require_library(text) IS
+'raises an error, with advice, unless the loaded library is of this version at least; the begin of each script of the extension';
+SELECT transcribe_require_library('1.0');
+
 -- ---------------------------------------------------------------------
 -- What this process and this database are.  In C, because the answers are
 -- in shared memory or in the control file.

@@ -17,9 +17,12 @@
 #include "utils/guc.h"
 
 #include "session/identity.h"
+#include "session/wake.h"
+#include "shared/extension.h"
 #include "shared/state.h"
 
 PG_FUNCTION_INFO_V1(transcribe_preload_check);
+PG_FUNCTION_INFO_V1(transcribe_require_library);
 PG_FUNCTION_INFO_V1(transcribe_home);
 PG_FUNCTION_INFO_V1(transcribe_is_live);
 
@@ -52,6 +55,29 @@ Datum
 transcribe_preload_check(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(identity_check_preload("Jobs can be enqueued, but no worker takes them."));
+}
+
+/*
+ * SQL: raise an error if the loaded library is older than that.  Each script
+ * begins with it, because CREATE or ALTER EXTENSION may be run before the
+ * restart that loads the new library, and its first commit is what wakes a
+ * worker that could not serve the old objects.
+ */
+Datum
+transcribe_require_library(PG_FUNCTION_ARGS)
+{
+	char	   *version = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (extension_library_is_older(version))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("version %s of extension \"transcribe\" needs the library of that version, and %s is loaded",
+						version, TRANSCRIBE_VERSION),
+				 transcribe_state() != NULL ?
+				 errhint("Restart the server first, and then run the command again.") :
+				 errhint("Run the command again in a new session.")));
+	wake_at_commit();
+	PG_RETURN_VOID();
 }
 
 /*

@@ -31,6 +31,7 @@
 #include "utils/rel.h"
 
 #include "compat.h"
+#include "shared/extension.h"
 
 PG_FUNCTION_INFO_V1(transcribe_refuse_truncate);
 
@@ -86,7 +87,11 @@ begin(TablesScope *scope, FunctionCallInfo fcinfo, int ntables)
 {
 	bool		triggers = false;
 	Oid			owner = InvalidOid;
+	Oid			schema;
+	char	   *version;
 
+	if (extension_find(&schema, &version) && !extension_serves(version))
+		extension_report_version(ERROR, version);
 	scope->schema = get_func_namespace(fcinfo->flinfo->fn_oid);
 	for (int i = 0; i < ntables; i++)
 		triggers |= look_at_table(table_names[i], scope->schema, &owner);

@@ -1,10 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * extension.c
- *	  Where the extension is installed in this database, if it is.
+ *	  Where the extension is installed in this database, and in which version.
  *
  * Runs in backends and workers, inside a transaction.  The server has no
- * function for it before version 16.
+ * function for the schema before version 16.
+ *
+ * Library and SQL objects change at different moments: the server loads the
+ * library at its start, ALTER EXTENSION ... UPDATE changes the objects of one
+ * database.  In between a library meets objects of other versions.  It serves
+ * those from OLDEST_SERVED up to its own, and leaves all others alone.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,11 +19,19 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_extension.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/rel.h"
 
-/* Find the schema of extension transcribe; false if it is not installed. */
+/*
+ * The oldest version of the SQL objects with which all works.  It moves when
+ * the library asks for what the objects of a version do not have.
+ */
+#define OLDEST_SERVED	"1.0"
+
+/* Find the extension's schema and version; false if it is not installed. */
 bool
-extension_schema(Oid *schema)
+extension_find(Oid *schema, char **version)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -32,8 +45,63 @@ extension_schema(Oid *schema)
 	tuple = systable_getnext(scan);
 	found = HeapTupleIsValid(tuple);
 	if (found)
+	{
+		bool		isnull;
+
 		*schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
+		*version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
+													RelationGetDescr(rel), &isnull));
+	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
+}
+
+/* Compare versions number by number: 1.10 comes after 1.9. */
+static int
+compare_versions(const char *a, const char *b)
+{
+	for (;;)
+	{
+		char	   *rest_a;
+		char	   *rest_b;
+		long		number_a = strtol(a, &rest_a, 10);
+		long		number_b = strtol(b, &rest_b, 10);
+
+		if (number_a != number_b)
+			return number_a < number_b ? -1 : 1;
+		if (*rest_a != '.' || *rest_b != '.')
+			return strcmp(rest_a, rest_b);
+		a = rest_a + 1;
+		b = rest_b + 1;
+	}
+}
+
+/* Whether objects of that version want a newer library. */
+bool
+extension_library_is_older(const char *version)
+{
+	return compare_versions(TRANSCRIBE_VERSION, version) < 0;
+}
+
+/* Whether this library works with objects of that version. */
+bool
+extension_serves(const char *version)
+{
+	return !extension_library_is_older(version) &&
+		compare_versions(OLDEST_SERVED, version) <= 0;
+}
+
+/* Say that it does not, and what helps. */
+void
+extension_report_version(int elevel, const char *version)
+{
+	ereport(elevel,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("extension \"transcribe\" is of version %s here, which the loaded library, of version %s, does not serve",
+					version, TRANSCRIBE_VERSION),
+			 extension_library_is_older(version) ?
+			 errhint("Restart the server, which loads the library that is installed; if that is older as well, install version %s.",
+					 version) :
+			 errhint("Run ALTER EXTENSION transcribe UPDATE; in this database.")));
 }

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * extension.h
- *	  Where the extension is installed in this database, if it is.
+ *	  Where the extension is installed in this database, and in which version.
  *
  *-------------------------------------------------------------------------
  */
@@ -10,6 +10,9 @@
 
 #include "postgres.h"
 
-extern bool extension_schema(Oid *schema);
+extern bool extension_find(Oid *schema, char **version);
+extern bool extension_serves(const char *version);
+extern bool extension_library_is_older(const char *version);
+extern void extension_report_version(int elevel, const char *version);
 
 #endif							/* TRANSCRIBE_EXTENSION_H */

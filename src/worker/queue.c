@@ -79,11 +79,21 @@ queue_abort(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Look the extension up; false if this database has none of ours. */
+/*
+ * Look the extension up; false if this database has none, or one of a version
+ * that is not ours to serve.  Who updates it wakes us.
+ */
 bool
 queue_find_extension(void)
 {
-	return extension_schema(&schema);
+	char	   *version;
+
+	if (!extension_find(&schema, &version))
+		return false;
+	if (extension_serves(version))
+		return true;
+	extension_report_version(WARNING, version);
+	return false;
 }
 
 static void

@@ -98,7 +98,7 @@ static int64 idle_since = -1;	/* -1: not idle */
 static bool visiting = true;	/* has found no job yet */
 static bool first_claim = true; /* has claimed no job yet */
 static bool check_prepared = true;	/* are there prepared transactions? */
-static bool no_extension = false;	/* nothing of ours in this database */
+static bool no_extension = false;	/* nothing that we serve in this database */
 static int64 wake_at = 0;		/* the next turn is due by then */
 
 static volatile sig_atomic_t shutdown_requested = false;

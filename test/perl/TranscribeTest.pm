@@ -25,6 +25,7 @@ use Test::More;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
+use TranscribeTest::Installation;
 use TranscribeTest::Server;
 
 our @EXPORT = qw(
@@ -41,12 +42,15 @@ my $audio_dir;
 # Start a cluster with the extension loaded and created in "postgres".
 #
 # %settings are lines of postgresql.conf.  "init" is no setting but what
-# Cluster's init() takes, as a hash: init => { allows_streaming => 1 }.
+# Cluster's init() takes, as a hash: init => { allows_streaming => 1 }; nor is
+# "install_path", which Cluster's new() takes.
 sub start_cluster
 {
 	my ($name, %settings) = @_;
 	my $init = delete $settings{init} // {};
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $install_path = delete $settings{install_path};
+	my $node = PostgreSQL::Test::Cluster->new($name,
+		$install_path ? (install_path => $install_path) : ());
 
 	$node->init(%$init);
 	%settings = (
