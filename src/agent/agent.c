@@ -201,7 +201,8 @@ obey(WireFrame *frame)
 }
 
 /*
- * Read from the worker once, and obey.  False at end of file.  The buffer is
+ * Read from the worker once, and obey.  False at end of file, or if it is of
+ * another version.  The buffer is
  * given back when it is empty, which also wipes it.
  */
 static bool
@@ -223,7 +224,12 @@ read_worker(void)
 	while ((found = wire_next(&from_worker, &frame)) > 0)
 	{
 		if (!obey(&frame))
+		{
+			/* A worker of another version is still to learn ours. */
+			if (!greeted)
+				return false;
 			agent_fatal("unexpected frame");
+		}
 		wire_consumed(&from_worker, WIRE_HEADER_SIZE + frame.len);
 	}
 	if (found < 0)

@@ -17,6 +17,7 @@
  *	  media_unavailable	no media process could be started
  *	  media_crashed		it ended before it had finished
  *	  media_failed		it said something that it must not say
+ *	  other_version		it is not of the same version as we are
  *	  out_of_memory		a chunk could not be kept
  *
  * Back-pressure: a child is not read, and so waits in its next write, while
@@ -257,7 +258,10 @@ take_frame(Relay *relay, WireFrame *frame)
 	if (relay->stage == RELAY_HELLO)
 	{
 		relay->stage = RELAY_SOURCE;
-		return frame->type == WIRE_HELLO && wire_get_hello(frame);
+		if (frame->type != WIRE_HELLO || !wire_get_hello(frame))
+			fail(relay, "other_version",
+				 "transcribe_media is of another version than transcribe_agent");
+		return true;
 	}
 	if (frame->type == WIRE_FAILED)
 		return take_failed(relay, frame);

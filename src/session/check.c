@@ -119,6 +119,8 @@ static const struct
 	"\"make install\" puts transcribe_agent into the directory that pg_config --pkglibdir prints."},
 	{"media_unavailable", STEP_AUDIO,
 	"\"make install\" puts transcribe_media into the directory that pg_config --pkglibdir prints."},
+	{"other_version", STEP_AUDIO,
+	"Restart the server, so that library and programs are those that were installed together."},
 	{"silent", STEP_AUDIO,
 	"ALTER SERVER %s OPTIONS (SET silence_threshold 'auto') follows the noise floor."},
 	{"not_found", STEP_AUDIO,

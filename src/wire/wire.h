@@ -7,7 +7,9 @@
  * of one machine.  A frame is a fixed header (payload length, type, job) and
  * a payload of fields in the order that the table below gives.  Numbers are
  * in the machine's own byte order: both ends are installed together, and a
- * first HELLO frame with WIRE_VERSION says when they were not.
+ * first HELLO frame with WIRE_VERSION says when they were not.  Therefore the
+ * header and HELLO are the same in all versions, and whatever else changes
+ * raises WIRE_VERSION.
  *
  * This code is linked into a background worker as well as into plain
  * programs.  It therefore knows neither palloc nor ereport: it allocates

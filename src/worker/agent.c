@@ -37,6 +37,7 @@ static int	sock = -1;
 static WireBuffer input;
 static WireBuffer output;
 static bool greeted;			/* the agent has said HELLO */
+static bool stranger;			/* not ours: it is of another version */
 
 bool
 agent_running(void)
@@ -137,7 +138,7 @@ agent_start(void)
 	}
 	sock = ends[0];
 	pg_set_noblock(sock);
-	greeted = false;
+	greeted = stranger = false;
 	wire_put_hello(&output);
 	return true;
 }
@@ -174,9 +175,10 @@ handle_input(AgentFrameHandler handler)
 
 		if (!greeted)
 		{
-			if (frame.type != WIRE_HELLO || !wire_get_hello(&frame))
+			greeted = frame.type == WIRE_HELLO && wire_get_hello(&frame);
+			stranger = !greeted;
+			if (stranger)
 				return false;
-			greeted = true;
 		}
 		else
 			handler(&frame);
@@ -213,6 +215,16 @@ agent_pump(AgentFrameHandler handler)
 			return false;
 	}
 	return flush_output();
+}
+
+/*
+ * Whether the agent that was started last turned out to be of another version
+ * than we are.  It was installed after the server had loaded us.
+ */
+bool
+agent_is_stranger(void)
+{
+	return stranger;
 }
 
 /* Wait for the child to end; false if it has not by then. */

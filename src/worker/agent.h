@@ -22,5 +22,6 @@ extern WireBuffer *agent_output(void);
 extern bool agent_wants_write(void);
 extern bool agent_pump(AgentFrameHandler handler);
 extern const char *agent_stop(void);
+extern bool agent_is_stranger(void);
 
 #endif							/* TRANSCRIBE_AGENT_H */

@@ -86,7 +86,7 @@ bool
 failure_media_may_pass(const char *code)
 {
 	static const char *const passing[] = {
-		"media_crashed", "media_failed", "media_unavailable",
+		"media_crashed", "media_failed", "media_unavailable", "other_version",
 		"out_of_memory", "io_error", "internal_error", NULL
 	};
 

@@ -355,10 +355,28 @@ job_fail(Job *job, const char *code, bool retry, bool charge,
 	job_set_state(job, JOB_ENDING);
 }
 
+/* Our programs are of another version: the job waits in the queue, at no cost. */
+void
+job_await_restart(Job *job)
+{
+	job_fail(job, "other_version", true, false, -1,
+			 "transcribe_agent is of another version than the library that the server has loaded");
+}
+
+/* Whether that is why it has failed, or that media is of another version. */
+bool
+job_awaits_restart(Job *job)
+{
+	return job->failure != NULL &&
+		strcmp(job->failure->code, "other_version") == 0;
+}
+
 /* The agent is gone, and with it everything that was under way. */
 void
 job_agent_died(Job *job, const char *how)
 {
+	if (agent_is_stranger())
+		job_await_restart(job);
 	if (job->state == JOB_WAITING || job->state >= JOB_ENDING)
 		return;
 	job_fail(job, "crashed", true, false, -1, "transcribe_agent %s", how);
@@ -661,6 +679,8 @@ handle_failed(Job *job, WireFrame *frame)
 	job->media_running = false;
 	job_fail(job, failed.code, failure_media_may_pass(failed.code), true, -1,
 			 "%s", failed.message);
+	if (job_awaits_restart(job))
+		job->failure->charge = false;
 }
 
 static JobChunk *

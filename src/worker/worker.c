@@ -67,6 +67,9 @@
 /* The pause before another look at jobs that somebody holds a lock on. */
 #define LOCKED_PAUSE_MS		100
 
+/* When our programs are of another version, how soon they are tried again. */
+#define PARK_MS				60000
+
 /* An error that one job's row keeps raising ends its attempt. */
 #define MAX_WRITE_ERRORS	10
 
@@ -99,6 +102,7 @@ static bool visiting = true;	/* has found no job yet */
 static bool first_claim = true; /* has claimed no job yet */
 static bool check_prepared = true;	/* are there prepared transactions? */
 static bool no_extension = false;	/* nothing that we serve in this database */
+static bool parked = false;		/* our programs are of another version */
 static int64 wake_at = 0;		/* the next turn is due by then */
 
 static volatile sig_atomic_t shutdown_requested = false;
@@ -235,6 +239,29 @@ remove_ended_jobs(void)
 	}
 }
 
+/*
+ * Our programs turn out to be of another version than we are, as they do from
+ * the installation of a new one up to the restart.  No job is begun with them:
+ * those that we have go back, those that are queued stay there, and after a
+ * while the programs are tried again.
+ */
+static void
+park(const char *program)
+{
+	static bool warned = false;
+
+	if (!warned)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s is of another version than the library that the server has loaded",
+						program),
+				 errdetail("Jobs stay queued."),
+				 errhint("Restart the server.")));
+	warned = parked = true;
+	claim_wanted = true;
+	claim_after = worker_clock() + PARK_MS;
+}
+
 /* A frame has come from the agent; one of a job that is gone is old news. */
 static void
 handle_frame(WireFrame *frame)
@@ -248,6 +275,8 @@ handle_frame(WireFrame *frame)
 		if (job->tag == frame->job)
 		{
 			job_handle_frame(job, frame);
+			if (job_awaits_restart(job))
+				park("transcribe_media");
 			return;
 		}
 	}
@@ -266,7 +295,10 @@ lose_agent(void)
 
 	if (shutdown_requested)
 		return;
-	ereport(LOG, (errmsg("transcribe_agent %s", how)));
+	if (agent_is_stranger())
+		park("transcribe_agent");
+	else
+		ereport(LOG, (errmsg("transcribe_agent %s", how)));
 	foreach(lc, jobs)
 		job_agent_died(lfirst(lc), how);
 	limits_reset();
@@ -629,6 +661,10 @@ claim_turn(void)
 	if (!claim_wanted || worker_clock() < claim_after)
 		return;
 
+	if (parked && jobs == NIL)
+		(void) agent_stop();
+	parked = false;
+
 	PG_TRY();
 	{
 		/* There may be more where those came from. */
@@ -725,6 +761,8 @@ open_turn(void)
 	{
 		Job		   *job = lfirst(lc);
 
+		if (parked && job->state == JOB_WAITING)
+			job_await_restart(job);
 		if (busy >= transcribe_media_processes || me->give_way)
 			break;
 		if (job->state != JOB_WAITING || job_give_way(job))
@@ -872,6 +910,12 @@ idle_turn(void)
 		me->give_way && !anything_under_way())
 	{
 		pg_atomic_write_u32(&database->pending, 1);
+		return false;
+	}
+	if (jobs == NIL && parked && me->wanted)
+	{
+		claim_wanted = false;
+		next_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PARK_MS);
 		return false;
 	}
 	if (jobs != NIL && visiting)

@@ -1,5 +1,5 @@
 # From the installation of a new version to the restart and to ALTER EXTENSION
-# UPDATE, library and SQL objects of different versions meet.  They
+# UPDATE, library, SQL objects and programs of different versions meet.  They
 # work together, or say what to do; and whatever waits goes on then.
 use strict;
 use warnings;
@@ -139,6 +139,51 @@ is(query("SELECT status, attempts, crashes FROM transcribe_jobs WHERE session_id
 is(scalar(() = new_log() =~ /WARNING:  extension/g), 1, 'nothing more is tried, and said');
 query('ALTER EXTENSION transcribe UPDATE');
 completes('waits for the update', 'the update alone wakes the worker');
+
+# Programs of another version than the library, until the restart.  How often
+# an agent is started is counted by a script in its place.
+my $starts = $pg->library_directory . '/starts';
+foreach my $program (qw(transcribe_agent transcribe_media))
+{
+	my $ours = $pg->install_stranger($program);
+
+	if ($program eq 'transcribe_agent')
+	{
+		$pg->install_program('stranger', slurp_file($pg->library_directory . "/$program"));
+		$pg->install_program($program, "#!/bin/sh\necho >> $starts\nexec " . $pg->library_directory . "/stranger \"\$\@\"\n");
+	}
+	query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
+	wait_for($node, workers(), '0');
+	new_log();
+	enqueue("$program first");
+	wait_for($node, "SELECT status, attempts, crashes, error_code FROM transcribe_jobs WHERE session_id = '$program first'",
+		'queued|0|0|other_version', "a $program of another version: the job waits, at no cost");
+	like(query("SELECT error FROM transcribe_jobs WHERE session_id = '$program first'"), qr/^$program is of another version than /,
+		"a $program of another version: it says for what");
+	ok($node->wait_for_log(qr/WARNING:  $program is of another version than the library.*\n.*DETAIL:.*\n.*HINT:  Restart the server\./, $log_position),
+		"a $program of another version: so does the log");
+
+	# Each of these wakes the worker, and the check takes about as long as the
+	# worker would take to try again.
+	enqueue("$program $_") foreach 1 .. 20;
+	is(query("SELECT step || '|' || hint FROM transcribe_check_server('whisper') WHERE NOT ok"),
+		'audio|Restart the server, so that library and programs are those that were installed together.',
+		"a $program of another version: so does the check of a server");
+	is(query("SELECT DISTINCT status, attempts, crashes FROM transcribe_jobs WHERE session_id LIKE '$program %'"), 'queued|0|0',
+		"a $program of another version: nothing is begun");
+	my $log = new_log();
+	is(scalar(() = $log =~ /WARNING:  $program/g), 1, "a $program of another version: it is said once");
+	unlike($log, qr/ERROR/, "a $program of another version: nothing else goes wrong");
+
+	# The check has started one as well.
+	is(length(slurp_file($starts)), 2, "a $program of another version: it is not tried in a loop")
+	  if $program eq 'transcribe_agent';
+
+	$pg->install_program($program, $ours);
+	$node->restart;
+	wait_for($node, "SELECT DISTINCT status, attempts, crashes, error_code FROM transcribe_jobs WHERE session_id LIKE '$program %'",
+		'completed|1|0|', "with a $program of the library's version all of them run");
+}
 
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process/, 'nothing crashed');
 $node->stop;

@@ -85,7 +85,7 @@ static void
 test_media(void)
 {
 	static const char *const passing[] = {
-		"media_crashed", "media_failed", "media_unavailable",
+		"media_crashed", "media_failed", "media_unavailable", "other_version",
 		"out_of_memory", "io_error", "internal_error"
 	};
 	static const char *const final[] = {

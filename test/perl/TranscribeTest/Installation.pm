@@ -50,6 +50,7 @@ sub make
 
 # What Cluster's new() calls install_path.
 sub path { return dirname(dirname($_[0]->{pg_config})) }
+sub library_directory { return $_[0]->{libraries} }
 
 # The version that CREATE EXTENSION makes, and all that it can make.
 sub version
@@ -140,5 +141,24 @@ sub install_library
 	return;
 }
 
+# Install a program whose frames are of another version.  Returns the one that
+# it replaces, for install_program().
+sub install_stranger
+{
+	my ($self, $program) = @_;
+
+	return $self->install_program($program, $self->build($program, 'src/wire/wire.h',
+		sub { $_[0] =~ s/^(#define WIRE_VERSION\s+).*/${1}9999/mr }));
+}
+
+sub install_program
+{
+	my ($self, $program, $content) = @_;
+	my $file = "$self->{libraries}/$program";
+	my $old = -e $file ? slurp_file($file) : undef;
+
+	$self->replace($file, $content, 0755);
+	return $old;
+}
 
 1;
