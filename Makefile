@@ -24,6 +24,7 @@ OBJS = \
 	src/shared/database.o \
 	src/shared/encoding.o \
 	src/shared/extension.o \
+	src/shared/failpoint.o \
 	src/shared/fields.o \
 	src/shared/profile.o \
 	src/shared/server.o \

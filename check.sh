@@ -217,7 +217,7 @@ trap 'exit 130' INT TERM HUP
 
 need install_packages
 heading "building"
-need build COPT="-Werror -DUSE_ASSERT_CHECKING=1"
+need build COPT="-Werror -DUSE_ASSERT_CHECKING=1 -DTRANSCRIBE_FAILPOINTS"
 
 if [ $# -gt 0 ]
 then

@@ -50,6 +50,7 @@
 #include "compat.h"
 #include "launcher/hint.h"
 #include "shared/database.h"
+#include "shared/failpoint.h"
 #include "shared/state.h"
 #include "transcribe.h"
 
@@ -581,7 +582,9 @@ launch(int i, TimestampTz now)
 
 	if (may_start(i, now))
 	{
+		FAILPOINT("launcher_slot_taken");
 		started = start_worker(w);
+		FAILPOINT("launcher_worker_started");
 		if (!started)
 		{
 			handles[w] = NULL;

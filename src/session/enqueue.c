@@ -27,6 +27,7 @@
 #include "session/path.h"
 #include "session/tables.h"
 #include "session/wake.h"
+#include "shared/failpoint.h"
 #include "shared/server.h"
 #include "transcribe.h"
 
@@ -191,6 +192,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 	values[7] = Int32GetDatum(max_attempts);
 	values[8] = Int64GetDatum(identity_home());
 	id = insert_or_find(fcinfo, values);
+	FAILPOINT("enqueue_inserted");
 
 	wake_for_job(DatumGetTimestampTz(values[5]));
 	PG_RETURN_INT64(id);

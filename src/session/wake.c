@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 
 #include "session/wake.h"
+#include "shared/failpoint.h"
 #include "shared/state.h"
 
 PG_FUNCTION_INFO_V1(transcribe_wake);
@@ -87,7 +88,9 @@ wake_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
+			FAILPOINT("wake_begin");
 			wake_now(state);
+			FAILPOINT("wake_done");
 			break;
 		case XACT_EVENT_PREPARE:
 

@@ -26,6 +26,8 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 
+#include "shared/failpoint.h"
+
 /* How long a child may take to end by itself. */
 #define GRACE_MS		200
 
@@ -113,6 +115,7 @@ agent_start(void)
 
 	if (pid != 0)
 		return true;
+	FAILPOINT("agent_start");
 	if (!AcquireExternalFD())
 	{
 		ereport(LOG,
@@ -140,6 +143,7 @@ agent_start(void)
 	pg_set_noblock(sock);
 	greeted = stranger = false;
 	wire_put_hello(&output);
+	FAILPOINT("agent_started");
 	return true;
 }
 

@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "shared/failpoint.h"
 #include "transcribe.h"
 #include "worker/agent.h"
 #include "worker/attempts.h"
@@ -437,6 +438,7 @@ job_open(Job *job)
 {
 	WireOpen	open = {0};
 
+	FAILPOINT("open");
 	open.path = job->path;
 	if (!job->any_file)
 	{
@@ -635,6 +637,7 @@ handle_chunk(Job *job, WireFrame *frame)
 	WireChunk	wire;
 	JobChunk   *chunk;
 
+	FAILPOINT("chunk_received");
 	if (wire_get_chunk(frame, &wire))
 	{
 		chunk = palloc0(sizeof(JobChunk));
@@ -882,6 +885,7 @@ handle_response(Job *job, WireFrame *frame)
 	const char *problem = NULL;
 	bool		good;
 
+	FAILPOINT("response_received");
 	if (!wire_get_response(frame, &response))
 		return;
 	chunk = find_chunk(job, response.chunk_no, response.request_no);
@@ -931,6 +935,7 @@ handle_response(Job *job, WireFrame *frame)
 			job_note(job, "saving what the server answered");
 		}
 	}
+	FAILPOINT("response_parsed");
 	note_response(job, chunk, &response);
 	MemoryContextSwitchTo(oldcontext);
 }
@@ -1076,6 +1081,7 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	static uint32 request_no = 0;
 	int64		now = worker_clock();
 
+	FAILPOINT("send");
 	chunk->request_no = job->last_request = ++request_no;
 	chunk->deadline = now + request_timeout(&job->server, chunk->seconds) +
 		REQUEST_OVERTIME_MS;

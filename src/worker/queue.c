@@ -33,6 +33,7 @@
 
 #include "shared/encoding.h"
 #include "shared/extension.h"
+#include "shared/failpoint.h"
 #include "shared/statement.h"
 #include "transcribe.h"
 #include "worker/attempts.h"
@@ -575,6 +576,7 @@ queue_transcribing(int64 incarnation, List *jobs)
 
 	execute(&statement, values, NULL);
 	mark_held(jobs);
+	FAILPOINT("transcribing_noted");
 }
 
 /* JSON as an argument. */

@@ -15,6 +15,7 @@
 #include "lib/stringinfo.h"
 #include "utils/json.h"
 
+#include "shared/failpoint.h"
 #include "worker/queue.h"
 #include "worker/timeline.h"
 
@@ -230,4 +231,5 @@ save_answers(int64 incarnation, List *jobs)
 	}
 	appendStringInfoChar(&out, ']');
 	queue_save_chunks(incarnation, jobs, out.data);
+	FAILPOINT("save_half");
 }

@@ -45,6 +45,7 @@
 
 #include "compat.h"
 #include "shared/database.h"
+#include "shared/failpoint.h"
 #include "shared/state.h"
 #include "transcribe.h"
 #include "worker/agent.h"
@@ -348,7 +349,9 @@ notify(List *written)
 			if (wants_notify(job))
 				queue_notify(job->id, job->write_status);
 		}
+		FAILPOINT("notify_done");
 		commit();
+		FAILPOINT("notify_committed");
 	}
 	PG_CATCH();
 	{
@@ -373,8 +376,14 @@ write_jobs(List *writers)
 		foreach(lc, writers)
 			durable |= job_wants_durable_write(lfirst(lc));
 		begin(durable);
+		if (durable)
+			FAILPOINT("save_begun");
 		write_rows(incarnation, writers);
+		if (durable)
+			FAILPOINT("save_done");
 		commit();
+		if (durable)
+			FAILPOINT("save_committed");
 	}
 	PG_CATCH();
 	{
@@ -584,6 +593,7 @@ claim_jobs(void)
 		return false;
 	}
 	look_afresh();
+	FAILPOINT("claim_rescued");
 	drop_lost_jobs();
 	waiting_lower((TimestampTz) pg_atomic_exchange_u64(&database->earliest,
 													   DT_NOEND));
@@ -597,8 +607,10 @@ claim_jobs(void)
 	expected = claim_has_room(groups);
 	foreach(lc, claimed)
 		endpoint_resolve(lfirst(lc));
+	FAILPOINT("claim_done");
 	commit();
 	lost_wanted = check_prepared = false;
+	FAILPOINT("claim_committed");
 	if (claimed != NIL)
 		first_claim = false;
 	else if (expected)
@@ -703,7 +715,9 @@ purge_turn(void)
 			purge_batch();
 		else
 			purge_put_off();
+		FAILPOINT("purge_done");
 		commit();
+		FAILPOINT("purge_committed");
 	}
 	PG_CATCH();
 	{
@@ -853,6 +867,7 @@ probe_turn(void)
 	if (now >= next_probe)
 	{
 		next_probe = now + PROBE_INTERVAL_MS;
+		FAILPOINT("probe");
 		if (database_is_wanted(MyDatabaseId))
 			return false;
 	}
@@ -1011,7 +1026,9 @@ give_back_jobs(void)
 		begin(false);
 		if (queue_find_extension())
 			queue_give_back(incarnation, jobs);
+		FAILPOINT("give_back_done");
 		commit();
+		FAILPOINT("give_back_committed");
 		pg_atomic_write_u32(&database->pending, 1);
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		me->jobs = 0;
@@ -1031,6 +1048,7 @@ give_back_jobs(void)
 static void
 leave(int code, Datum arg)
 {
+	FAILPOINT("leave_begun");
 	(void) agent_stop();
 
 	pg_atomic_write_u64(&database->worker, 0);
@@ -1045,6 +1063,7 @@ leave(int code, Datum arg)
 		pg_atomic_read_u32(&database->doubtful) == 0)
 		database->dbid = InvalidOid;
 	LWLockRelease(state->lock);
+	FAILPOINT("leave_done");
 	pg_memory_barrier();
 	state_wake(&state->launcher);
 }
@@ -1099,6 +1118,7 @@ start(int slot)
 		proc_exit(0);
 	before_shmem_exit(leave, (Datum) 0);
 	pg_atomic_write_u64(&database->worker, (uint64) (uintptr_t) MyLatch);
+	FAILPOINT("worker_attached");
 
 	StartTransactionCommand();
 	belong_to_owner();
