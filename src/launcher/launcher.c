@@ -69,9 +69,6 @@
 /* How soon to look again at a database that is being dropped, renamed, ... */
 #define WANTED_RETRY_MS		250
 
-/* A worker that was started and has not attached by then never will. */
-#define ATTACH_TIMEOUT_MS	60000
-
 /*
  * How long a worker is left alone while another database waits for its place.
  * Not too short: whoever takes up a long recording again has to decode what
@@ -449,10 +446,11 @@ take_slot(int database, TimestampTz now)
 
 /*
  * Free the slots of workers that ended without having attached, or that an
- * earlier launcher started and that never came.
+ * earlier launcher took.  If one that it started still comes, it finds no slot,
+ * or that of another for the same database, which then finds none.
  */
 static void
-collect_workers(TimestampTz now)
+collect_workers(void)
 {
 	for (int w = 0; w < transcribe_max_workers; w++)
 	{
@@ -466,9 +464,7 @@ collect_workers(TimestampTz now)
 			pfree(handles[w]);
 			handles[w] = NULL;
 		}
-		else if (!worker->in_use || worker->pid != 0 ||
-				 !TimestampDifferenceExceeds(worker->launched_at, now,
-											 ATTACH_TIMEOUT_MS))
+		else if (!worker->in_use || worker->pid != 0)
 			continue;
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
 		if (worker->in_use && worker->pid == 0)
@@ -823,7 +819,7 @@ transcribe_launcher_main(Datum arg)
 		TimestampTz now = GetCurrentTimestamp();
 		TimestampTz next = DT_NOEND;
 
-		collect_workers(now);
+		collect_workers();
 		plan_visits();
 		if (transcribe_enabled)
 			next = launch_workers(now);

@@ -1069,8 +1069,8 @@ leave(int code, Datum arg)
 }
 
 /*
- * Take the slot that the launcher took for us; false if it is gone, since we
- * were too long in coming.
+ * Take the slot that the launcher took for us; false if it is gone, since the
+ * launcher has started anew before we came.
  */
 static bool
 attach(int slot)
@@ -1084,7 +1084,7 @@ attach(int slot)
 		elog(ERROR, "could not generate random number");
 
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	mine = me->in_use && me->pid == 0;
+	mine = me->in_use && me->pid == 0 && me->dbid == MyDatabaseId;
 	if (mine)
 	{
 		database = &state->databases[me->database];

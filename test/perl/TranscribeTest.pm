@@ -20,7 +20,9 @@ use Cwd qw(abs_path);
 use Exporter qw(import);
 use File::Basename qw(dirname);
 use JSON::PP;
+use POSIX ();
 use Test::More;
+use Time::HiRes qw(sleep time);
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -30,7 +32,9 @@ use TranscribeTest::Server;
 
 our @EXPORT = qw(
   start_cluster start_faulty start_whisper make_audio transcripts
-  create_server create_mapping wait_for processes_of word_error_rate
+  create_server create_mapping wait_for wait_until word_error_rate
+  processes_of postmaster_pid orphans container start_postmaster wait_postmaster
+  has_failpoints arm armed
 );
 
 $SIG{ALRM} = sub { confess 'this test takes too long' };
@@ -193,15 +197,25 @@ sub wait_for
 	return $reached;
 }
 
-# The descendants of a process: a list of { pid, ppid, comm, title }, parents
-# first.  comm is the program's name, title what ps shows: PostgreSQL's
-# processes differ in it alone.
-sub processes_of
+# Wait for a condition that is not in the database; returns whether it came.
+sub wait_until
 {
-	my ($ancestor) = @_;
-	my %children;
-	my @found;
-	my @queue = ($ancestor);
+	my ($condition) = @_;
+	my $end = time + $PostgreSQL::Test::Utils::timeout_default;
+
+	while (time < $end)
+	{
+		return 1 if $condition->();
+		sleep 0.02;
+	}
+	return 0;
+}
+
+# All processes: a hash by pid of { pid, ppid, state, comm, title }.  comm is the
+# program's name, title what ps shows: PostgreSQL's processes differ in it alone.
+sub all_processes
+{
+	my %found;
 
 	foreach my $file (glob '/proc/[0-9]*/stat')
 	{
@@ -209,16 +223,29 @@ sub processes_of
 		open(my $stat, '<', $file) or next;
 		my $line = <$stat> // next;
 		# The name is in parentheses and may hold some.
-		my ($pid, $comm, $ppid) = $line =~ /^(\d+) \((.*)\) \S (\d+) /s
+		my ($pid, $comm, $state, $ppid) = $line =~ /^(\d+) \((.*)\) (\S) (\d+) /s
 		  or next;
 		my $title = '';
 		if (open(my $cmdline, '<', "/proc/$pid/cmdline"))
 		{
 			$title = (<$cmdline> // '') =~ s/\0+$//r =~ tr/\0/ /r;
 		}
-		push @{ $children{$ppid} },
-		  { pid => $pid, ppid => $ppid, comm => $comm, title => $title };
+		$found{$pid} = { pid => $pid, ppid => $ppid, state => $state,
+			comm => $comm, title => $title };
 	}
+	return %found;
+}
+
+# The descendants of a process, as a list, parents first.
+sub processes_of
+{
+	my ($ancestor) = @_;
+	my %processes = all_processes();
+	my %children;
+	my @found;
+	my @queue = ($ancestor);
+
+	push @{ $children{ $_->{ppid} } }, $_ foreach values %processes;
 	while (defined(my $pid = shift @queue))
 	{
 		my @born = @{ $children{$pid} // [] };
@@ -226,6 +253,111 @@ sub processes_of
 		push @queue, map { $_->{pid} } @born;
 	}
 	return @found;
+}
+
+# The postmaster of a cluster.
+sub postmaster_pid
+{
+	my ($node) = @_;
+	my ($pid) = split /\n/, slurp_file($node->data_dir . '/postmaster.pid');
+	return $pid;
+}
+
+# Processes of ours, of any cluster, that have outlived their parents: where the
+# postmaster is process 1, it has adopted them.
+sub orphans
+{
+	my %processes = all_processes();
+	my @found;
+
+	foreach my $process (values %processes)
+	{
+		my $parent = $processes{ $process->{ppid} } // { comm => '', title => '' };
+
+		next if $process->{state} eq 'Z';
+		push @found, $process
+		  if ($process->{comm} eq 'transcribe_agen' && $parent->{title} !~ /^postgres: /)
+		  || ($process->{comm} eq 'transcribe_medi' && $parent->{comm} ne 'transcribe_agen')
+		  || ($process->{title} =~ /^postgres: .*transcribe / && $parent->{comm} ne 'postgres');
+	}
+	return @found;
+}
+
+# Start a cluster's postmaster as a child of ours, perhaps by a program that
+# makes it a container.  Returns the child; what is still there of them at the
+# end of the test is killed.
+my %postmasters;
+
+sub start_postmaster
+{
+	my ($node, @container) = @_;
+	my $pid = fork // die "could not fork: $!";
+
+	if ($pid == 0)
+	{
+		open STDOUT, '>>', $node->logfile;
+		open STDERR, '>&', \*STDOUT;
+		# Not the pipes to other children: they would miss their ends.
+		POSIX::close($_) foreach 3 .. 255;
+		exec(@container, 'postgres', '-D', $node->data_dir)
+		  or POSIX::_exit(127);
+	}
+	$postmasters{$pid} = $$;
+	return $pid;
+}
+
+# What starts a program as process 1 of a namespace in which we stay who we are,
+# since PostgreSQL refuses to run as root; nothing where the system has none.
+sub container
+{
+	my @container = qw(unshare --user --map-current-user --pid --fork --mount-proc --kill-child);
+
+	return system("@container true 2>/dev/null") == 0 ? @container : ();
+}
+
+# Wait for the end of such a child.
+sub wait_postmaster
+{
+	my ($pid) = @_;
+
+	waitpid($pid, 0);
+	delete $postmasters{$pid};
+	return;
+}
+
+END
+{
+	local $?;
+	kill 'KILL', grep { $postmasters{$_} == $$ } keys %postmasters;
+}
+
+# Whether the build has failpoints, see src/shared/failpoint.h.
+sub has_failpoints
+{
+	my $libdir = `pg_config --pkglibdir`;
+
+	chomp $libdir;
+	return slurp_file("$libdir/transcribe.so") =~ /transcribe_failpoints/;
+}
+
+# Arm a failpoint, for so many times.
+sub arm
+{
+	my ($node, $point, $action, $times) = @_;
+	my $dir = $node->data_dir . '/transcribe_failpoints';
+
+	mkdir $dir;
+	append_to_file("$dir/$point.$action.$_", '') foreach 1 .. $times // 1;
+	return;
+}
+
+# How many times armed failpoints have still to come.
+sub armed
+{
+	my ($node) = @_;
+	my @left = glob($node->data_dir . '/transcribe_failpoints/*');
+
+	return scalar @left;
 }
 
 1;
