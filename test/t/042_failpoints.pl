@@ -82,6 +82,15 @@ sub story_give_back
 	return;
 }
 
+# The request takes so long that the row says it is under way.
+sub story_slow
+{
+	my ($action) = @_;
+
+	arm($node, $case->{point}, $action);
+	return begin(enqueue_sql($case->{name}, ", server => 'slow'"));
+}
+
 # There is an orphan: its worker is killed just when it has claimed it.
 sub story_orphan
 {
@@ -181,7 +190,7 @@ sub run_cases
 		wake_begin => { no => 'error' },
 		wake_done => { no => 'error' },
 		claim_rescued => { story => 'orphan' },
-		transcribing_noted => { calls => { crash => qr/[12]/ } },
+		transcribing_noted => { story => 'slow', calls => { crash => qr/[12]/ } },
 		response_received => { calls => { error => 2, crash => 2 } },
 		response_parsed => { calls => { error => 2, crash => 2 } },
 		save_begun => { calls => { crash => 2 } },
@@ -202,6 +211,7 @@ sub run_cases
 		'transcribe.naptime' => '1s',
 		'transcribe.retain_failed' => '0');
 	create_server($node, 'whisper', $faulty->url('seconds=3'), retry_interval => '10ms');
+	create_server($node, 'slow', $faulty->url('seconds=3,delay=0.5'), retry_interval => '10ms');
 	$crashes = 0;
 	my @points = map { @{ $files{$_} } } sort keys %files;
 	foreach my $point (@ARGV ? @ARGV : @points)

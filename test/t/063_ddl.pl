@@ -84,14 +84,13 @@ sub nothing_lost
 }
 
 my $sharedir = $node->config_data('--sharedir');
-my $script = "$sharedir/extension/transcribe--1.0--1.0.ddl.sql";
-my $may_update = open(my $file, '>', $script);
+my @scripts = map { "$sharedir/extension/transcribe--$_.sql" } '1.0--1.0.ddl', '1.0.ddl--1.0';
+my $may_update = -w "$sharedir/extension";
 if ($may_update)
 {
-	print $file "COMMENT ON EXTENSION transcribe IS 'updated';\n";
-	close $file;
+	append_to_file($_, "COMMENT ON EXTENSION transcribe IS 'updated';\n") foreach @scripts;
 }
-END { local $?; unlink $script if $may_update }
+END { local $?; unlink @scripts if $may_update }
 
 foreach my $phase (sort keys %phases)
 {
@@ -110,7 +109,9 @@ foreach my $phase (sort keys %phases)
 	SKIP:
 	{
 		skip 'the extension is installed where this user may not write', 2 if !$may_update;
-		timed('ALTER EXTENSION', $phase, "ALTER EXTENSION transcribe UPDATE TO '1.0.ddl'", "$phase: ALTER EXTENSION UPDATE");
+		# To a version that nobody serves, and back.
+		timed('ALTER EXTENSION', $phase, "ALTER EXTENSION transcribe UPDATE TO '1.0.ddl'; ALTER EXTENSION transcribe UPDATE TO '1.0'",
+			"$phase: ALTER EXTENSION UPDATE");
 	}
 	reach($phase, $phase);
 	foreach my $round (1 .. 3)
