@@ -237,6 +237,45 @@ scan_databases(void)
 }
 
 /*
+ * Whether the database has something to do, now or later.  Under the lock.
+ */
+static bool
+is_at_work(int i)
+{
+	StateDatabase *db = &state->databases[i];
+
+	if (!OidIsValid(db->dbid))
+		return false;
+	for (int w = 0; w < transcribe_max_workers; w++)
+	{
+		if (state->workers[w].in_use && state->workers[w].database == i &&
+			state->workers[w].jobs > 0)
+			return true;
+	}
+	return db->next_due != DT_NOEND ||
+		pg_atomic_read_u32(&db->pending) != 0 ||
+		pg_atomic_read_u32(&db->doubtful) != 0;
+}
+
+/*
+ * Free the slots of databases that have nothing to do, for others that found
+ * none.  Whoever has such a slot in mind for his commit will notice.
+ */
+static void
+forget_resting(void)
+{
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < STATE_DATABASES; i++)
+	{
+		StateDatabase *db = &state->databases[i];
+
+		if (OidIsValid(db->dbid) && !is_at_work(i) && !has_worker(db->dbid))
+			db->dbid = InvalidOid;
+	}
+	LWLockRelease(state->lock);
+}
+
+/*
  * Do what was asked: a new round of visits, or the rest of the present one
  * once slots are free again.
  */
@@ -250,6 +289,8 @@ plan_visits(void)
 	}
 	else if (!more_to_visit || visits_outstanding())
 		return;
+	else
+		forget_resting();
 	more_to_visit = false;
 	scan_databases();
 }
@@ -272,27 +313,6 @@ follow_hint(void)
 		visit_of(i)->hinted = true;
 	}
 	LWLockRelease(state->lock);
-}
-
-/*
- * Whether the database has something to do, now or later.  Under the lock.
- */
-static bool
-is_at_work(int i)
-{
-	StateDatabase *db = &state->databases[i];
-
-	if (!OidIsValid(db->dbid))
-		return false;
-	for (int w = 0; w < transcribe_max_workers; w++)
-	{
-		if (state->workers[w].in_use && state->workers[w].database == i &&
-			state->workers[w].jobs > 0)
-			return true;
-	}
-	return db->next_due != DT_NOEND ||
-		pg_atomic_read_u32(&db->pending) != 0 ||
-		pg_atomic_read_u32(&db->doubtful) != 0;
 }
 
 /*

@@ -47,10 +47,13 @@
 #define TRANSCRIBE_MAX_JOBS_PER_WORKER	1000
 
 /*
- * Databases that can be known at once.  56 kB; a cluster with more of them
- * in use at the same time is served too, by visiting all after each wake-up.
+ * Databases that can be known at once, 64 kB.  A cluster with more of them is
+ * served too, by visiting all after a wake-up of one that is not known, as
+ * long as so many do not have jobs at the same time.
  */
+#ifndef STATE_DATABASES
 #define STATE_DATABASES					1024
+#endif
 
 /* A text for people, in transcribe_progress. */
 #define STATE_MESSAGE_SIZE				128
