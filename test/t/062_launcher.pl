@@ -169,6 +169,19 @@ query("UPDATE transcribe_jobs SET run_at = now() WHERE session_id = 'later'", 'l
 query("SELECT transcribe_enqueue('beside', '$wav')", 'last');
 wait_completed('last', 'later', 'which is not trusted');
 
+# With nothing to do but later, nobody wakes up.
+sub sleeps
+{
+	my ($count) = slurp_file("/proc/$_[0]/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
+	return $count;
+}
+query("SELECT transcribe_enqueue('much later', '$wav', run_at => now() + '1 day')", $_) foreach 'waiting', 'closed', 'broken';
+wait_in('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'transcribe worker'", 'no worker stays');
+my $launcher = query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'");
+my $slept = sleeps($launcher);
+sleep 3;
+is(sleeps($launcher), $slept, 'the launcher sleeps until something is due');
+
 # Out of processes: one warning, no work, and everybody's turn all the same.
 create_database('gated', 'gate=gated');
 $node->append_conf('postgresql.conf', "max_worker_processes = 2\ntranscribe.max_workers = 4");
@@ -186,7 +199,7 @@ sub cpu
 	my @fields = split / /, $fields;
 	return ($fields[11] + $fields[12]) / sysconf(_SC_CLK_TCK);
 }
-my $launcher = query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'");
+$launcher = query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'");
 my ($cpu, $begin) = (cpu($launcher), time);
 sleep 5;
 my $percent = 100 * (cpu($launcher) - $cpu) / (time - $begin);
