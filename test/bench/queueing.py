@@ -163,17 +163,37 @@ def cpu(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def busy_later(session, sockets):
+    """Databases with jobs that are due, or to be removed, tomorrow."""
+    setting(session, "transcribe.retain_failed", "'1d'")
+    for number in range(3):
+        session.query(f"CREATE DATABASE later{number}")
+        later = Session(sockets, f"later{number}")
+        later.query("CREATE EXTENSION transcribe")
+        later.query("CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe "
+                    "OPTIONS (url 'http://127.0.0.1:9/v1')")
+        later.query(f"SELECT transcribe_enqueue('s', {RECORDING}, "
+                    "run_at => now() + '1 day')")
+        later.query("SELECT transcribe_cancel(transcribe_enqueue('c', "
+                    f"{RECORDING}, run_at => now() + '1 day'))")
+
+
 def idle(session, sockets, _rounds):
-    """Nothing to do, for a minute; looked at from another database."""
-    other = Session(sockets, "template1")
+    """Nothing to do, for a minute; looked at from a database of its own."""
+    busy_later(session, sockets)
+    session.query("CREATE DATABASE looking")
+    other = Session(sockets, "looking")
     other.wait("SELECT NOT EXISTS (SELECT FROM pg_stat_activity "
                "WHERE backend_type = 'transcribe worker')")
     launcher = int(other.number("SELECT pid FROM pg_stat_activity "
                                 "WHERE backend_type = 'transcribe launcher'"))
+    session.query("ALTER SYSTEM SET autovacuum = off")
+    session.query("SELECT pg_reload_conf()")
     session.query("SELECT pg_stat_force_next_flush()")
     counted = ("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database "
-               "WHERE datname IS NULL OR datname = 'postgres'")
-    time.sleep(2)
+               "WHERE datname IS DISTINCT FROM 'looking'")
+    # Sessions that rest tell what they have done after ten seconds.
+    time.sleep(12)
     before = (other.number(counted), cpu(launcher))
     time.sleep(60)
     after = (other.number(counted), cpu(launcher))
