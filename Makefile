@@ -49,6 +49,7 @@ OBJS = \
 	src/worker/agent.o \
 	src/worker/attempts.o \
 	src/worker/claim.o \
+	src/worker/dispatch.o \
 	src/worker/endpoint.o \
 	src/worker/failure.o \
 	src/worker/fit.o \

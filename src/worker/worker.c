@@ -50,6 +50,7 @@
 #include "transcribe.h"
 #include "worker/agent.h"
 #include "worker/claim.h"
+#include "worker/dispatch.h"
 #include "worker/endpoint.h"
 #include "worker/job.h"
 #include "worker/limits.h"
@@ -727,137 +728,6 @@ purge_turn(void)
 	PG_END_TRY();
 }
 
-/* Say what a job waits for, unless that is said already. */
-static void
-note_waiting(Job *job, const char *what)
-{
-	if (strcmp(job->note, what) != 0)
-		job_note(job, "%s", what);
-}
-
-/*
- * Whether the agent's memory is full, and of that some waits for the job's
- * server: another recording for it would only lie about.
- */
-static bool
-enough_prepared(Job *job, List *senders)
-{
-	ListCell   *lc;
-
-	foreach(lc, senders)
-	{
-		Job		   *other = lfirst(lc);
-
-		if (other->server.serverid == job->server.serverid)
-			return job_memory_full();
-	}
-	return false;
-}
-
-/* Start as many recordings as may be read at the same time. */
-static void
-open_turn(void)
-{
-	List	   *senders = NIL;
-	int			busy = 0;
-	ListCell   *lc;
-
-	foreach(lc, jobs)
-	{
-		Job		   *job = lfirst(lc);
-
-		job_cut_again(job);
-		busy += job_media_busy(job);
-		if (job_ready_chunk(job) != NULL)
-			senders = lappend(senders, job);
-	}
-	foreach(lc, jobs)
-	{
-		Job		   *job = lfirst(lc);
-
-		if (parked && job->state == JOB_WAITING)
-			job_await_restart(job);
-		if (busy >= transcribe_media_processes || me->give_way)
-			break;
-		if (job->state != JOB_WAITING || job_give_way(job))
-			continue;
-		if (enough_prepared(job, senders))
-		{
-			note_waiting(job, "waiting for its turn at the server");
-			continue;
-		}
-		if (!agent_start())
-		{
-			job_fail(job, "agent_unavailable", true, false, -1,
-					 "transcribe_agent could not be started; the server's log says why");
-			continue;
-		}
-		job_open(job);
-		busy += job_media_busy(job);
-	}
-	list_free(senders);
-}
-
-/*
- * The job that sends next, of those whose servers have room; NULL if there is
- * none.  Where we give way, only one of which nothing is saved since it was
- * claimed: each gets on, however long its recording and short our turn.
- */
-static Job *
-next_sender(int64 now)
-{
-	Job		   *next = NULL;
-	ListCell   *lc;
-
-	foreach(lc, jobs)
-	{
-		Job		   *job = lfirst(lc);
-
-		if (job_ready_chunk(job) != NULL &&
-			!(me->give_way && job_has_saved(job)) &&
-			(next == NULL || job_goes_before(job, next)) &&
-			limits_may_start(&job->server, job->key, now, &wake_at))
-			next = job;
-	}
-	return next;
-}
-
-/* Start as many requests as their servers have room for. */
-static void
-send_turn(void)
-{
-	int64		now = worker_clock();
-	Job		   *next;
-	ListCell   *lc;
-
-	foreach(lc, jobs)
-		job_check_deadlines(lfirst(lc));
-	while ((next = next_sender(now)) != NULL)
-	{
-		const char *problem = endpoint_read_key(next);
-
-		if (problem != NULL)
-			job_stop_server(next, "key_missing", problem);
-		else
-			job_send_chunk(next, job_ready_chunk(next));
-	}
-	foreach(lc, jobs)
-	{
-		Job		   *job = lfirst(lc);
-		StateClosure closure;
-
-		if (job->write_after > now)
-			wake_at = Min(wake_at, job->write_after);
-		if (job->state == JOB_TRANSCRIBING && !job->noted_transcribing)
-			wake_at = Min(wake_at, job->note_after);
-		if (job_ready_chunk(job) != NULL && !job_give_way(job) &&
-			job->requests == 0)
-			note_waiting(job, limits_closed(&job->server, job->key, now, &closure) ?
-						 "waiting until the server takes requests again" :
-						 "waiting for its turn at the server");
-	}
-}
-
 /* See whether somebody wants our database: then it is time to leave. */
 static bool
 probe_turn(void)
@@ -1133,9 +1003,16 @@ start(int slot)
 static void
 dispatch(void)
 {
+	ListCell   *lc;
+
 	pump_agent();
-	open_turn();
-	send_turn();
+	foreach(lc, jobs)
+	{
+		if (parked && ((Job *) lfirst(lc))->state == JOB_WAITING)
+			job_await_restart(lfirst(lc));
+	}
+	dispatch_recordings(jobs, me->give_way);
+	dispatch_requests(jobs, me->give_way, &wake_at);
 	pump_agent();
 }
 
