@@ -117,6 +117,17 @@ query('ALTER DATABASE closed ALLOW_CONNECTIONS true');
 wait_completed('closed', 's', 'it is served when it takes them again');
 is(lines(qr/transcription jobs in database $closed wait/, $from), 1, 'and was told of once');
 
+# One that somebody is altering, for as long as that takes, holds no place.
+my $owner = $node->background_psql('postgres');
+query("SELECT transcribe_enqueue('altered', '$wav', run_at => now() + '1 s')", 'closed');
+wait_in('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'closed'");
+$owner->query_safe('BEGIN; ALTER DATABASE closed RENAME TO altered');
+query("SELECT transcribe_enqueue('beside altered', '$wav', run_at => now() + '2 s')", 'waiting');
+wait_completed('waiting', 'beside altered', 'another database is served while one is being altered');
+$owner->query_safe('ROLLBACK');
+$owner->quit;
+wait_completed('closed', 'altered', 'and that one afterwards');
+
 # One that is dropped with jobs in it leaves no trace in the log.
 create_database('dropped', 'ok');
 query("SELECT transcribe_enqueue('s', '$wav', run_at => now() + '2 s')", 'dropped');
