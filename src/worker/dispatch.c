@@ -45,6 +45,17 @@ enough_prepared(Job *job, List *senders)
 	return false;
 }
 
+/* Begin to read a job's recording. */
+static void
+open_step(Job *job, void *arg)
+{
+	if (agent_start())
+		job_open(job);
+	else
+		job_fail(job, "agent_unavailable", true, false, -1,
+				 "transcribe_agent could not be started; the server's log says why");
+}
+
 /*
  * Start as many recordings as may be read at the same time; none where the
  * worker gives way.
@@ -78,13 +89,7 @@ dispatch_recordings(List *jobs, bool give_way)
 			note_waiting(job, "waiting for its turn at the server");
 			continue;
 		}
-		if (!agent_start())
-		{
-			job_fail(job, "agent_unavailable", true, false, -1,
-					 "transcribe_agent could not be started; the server's log says why");
-			continue;
-		}
-		job_open(job);
+		worker_do_for_job(job, open_step, NULL);
 		busy += job_media_busy(job);
 	}
 	list_free(senders);
@@ -114,6 +119,18 @@ next_sender(List *jobs, bool give_way, int64 now, int64 *wake_at)
 	return next;
 }
 
+/* Send a job's next chunk. */
+static void
+send_step(Job *job, void *arg)
+{
+	const char *problem = endpoint_read_key(job);
+
+	if (problem != NULL)
+		job_stop_server(job, "key_missing", problem);
+	else
+		job_send_chunk(job, job_ready_chunk(job));
+}
+
 /*
  * Start as many requests as their servers have room for.  When more may be done
  * is put into wake_at, if that is sooner.
@@ -128,14 +145,7 @@ dispatch_requests(List *jobs, bool give_way, int64 *wake_at)
 	foreach(lc, jobs)
 		job_check_deadlines(lfirst(lc));
 	while ((next = next_sender(jobs, give_way, now, wake_at)) != NULL)
-	{
-		const char *problem = endpoint_read_key(next);
-
-		if (problem != NULL)
-			job_stop_server(next, "key_missing", problem);
-		else
-			job_send_chunk(next, job_ready_chunk(next));
-	}
+		worker_do_for_job(next, send_step, NULL);
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);

@@ -646,14 +646,14 @@ handle_chunk(Job *job, WireFrame *frame)
 		chunk->start = wire.start;
 		chunk->end = wire.end;
 		chunk->seconds = wire.seconds;
-		chunk->size = wire.size;
-		held_bytes += wire.size;
 		chunk->loudness = wire.loudness;
 		chunk->nspans = wire.nspans;
 		chunk->spans = palloc_array(WireSpan, wire.nspans + 1);
 		for (uint32 i = 0; i < wire.nspans; i++)
 			chunk->spans[i] = wire_span(wire.spans, i);
 		job->chunks = lappend(job->chunks, chunk);
+		chunk->size = wire.size;
+		held_bytes += wire.size;
 		publish_progress(job);
 	}
 	MemoryContextSwitchTo(oldcontext);
@@ -1082,14 +1082,15 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	int64		now = worker_clock();
 
 	FAILPOINT("send");
+	/* What may go wrong comes before it counts as sent. */
 	chunk->request_no = job->last_request = ++request_no;
+	chunk->asked_format = request_format(job);
+	request_put(agent_output(), job, chunk, chunk->request_no);
 	chunk->deadline = now + request_timeout(&job->server, chunk->seconds) +
 		REQUEST_OVERTIME_MS;
 	chunk->state = CHUNK_SENT;
 	chunk->started = GetCurrentTimestamp();
 	job->requests++;
-	chunk->asked_format = request_format(job);
-	request_put(agent_output(), job, chunk, chunk->request_no);
 	limits_started(&job->server, job->key, now);
 	job->asked = true;
 	if (job->state == JOB_PREPROCESSING)

@@ -63,20 +63,11 @@
 /* How often to see whether somebody waits for our database. */
 #define PROBE_INTERVAL_MS	250
 
-/* The pause after an error that concerns no job in particular. */
-#define ERROR_PAUSE_MS		1000
-
 /* The pause before another look at jobs that somebody holds a lock on. */
 #define LOCKED_PAUSE_MS		100
 
 /* When our programs are of another version, how soon they are tried again. */
 #define PARK_MS				60000
-
-/* An error that one job's row keeps raising ends its attempt. */
-#define MAX_WRITE_ERRORS	10
-
-/* How long jobs are tried alone in one turn where each may wait for a lock. */
-#define WRITE_ALONE_MS		1000
 
 static TranscribeState *state;
 static StateWorker *me;			/* our slot */
@@ -120,6 +111,12 @@ worker_clock(void)
 	return ts.tv_sec * INT64CONST(1000) + ts.tv_nsec / 1000000;
 }
 
+bool
+worker_is_leaving(void)
+{
+	return shutdown_requested;
+}
+
 int64
 worker_incarnation(void)
 {
@@ -146,8 +143,8 @@ handle_sigterm(SIGNAL_ARGS)
 }
 
 /* Begin and end a transaction; see queue.c. */
-static void
-begin(bool durable)
+void
+worker_begin(bool durable)
 {
 	if (IsTransactionState())
 		elog(ERROR, "transcribe worker is in a transaction already");
@@ -156,8 +153,8 @@ begin(bool durable)
 	queue_begin_transaction(durable);
 }
 
-static void
-commit(void)
+void
+worker_commit(void)
 {
 	queue_commit();
 	in_remote_commit = false;
@@ -165,17 +162,18 @@ commit(void)
 }
 
 /*
- * Out of a failed transaction; the error goes to the log, unless it is one that
+ * Out of a failed transaction, or whatever it was; the error goes to the log, unless it is one that
  * stops the whole database and stands there already.
  */
-static void
-abort_and_report(bool again)
+void
+worker_abort(bool again)
 {
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(turn_context);
 	if (!again)
 		EmitErrorReport();
 	queue_abort();
+	LWLockReleaseAll();
 	MemoryContextSwitchTo(turn_context);
 	FlushErrorState();
 	in_remote_commit = false;
@@ -264,6 +262,32 @@ park(const char *program)
 	claim_after = worker_clock() + PARK_MS;
 }
 
+/*
+ * Have something done for one job alone: an error ends its attempt, and is
+ * nothing to the others.
+ */
+void
+worker_do_for_job(Job *job, void (*step) (Job *job, void *arg), void *arg)
+{
+	PG_TRY();
+	{
+		step(job, arg);
+	}
+	PG_CATCH();
+	{
+		worker_abort(false);
+		job_fail(job, "internal_error", true, true, -1,
+				 "the job met an error; the server's log says which");
+	}
+	PG_END_TRY();
+}
+
+static void
+handle_frame_step(Job *job, void *frame)
+{
+	job_handle_frame(job, frame);
+}
+
 /* A frame has come from the agent; one of a job that is gone is old news. */
 static void
 handle_frame(WireFrame *frame)
@@ -276,7 +300,7 @@ handle_frame(WireFrame *frame)
 
 		if (job->tag == frame->job)
 		{
-			job_handle_frame(job, frame);
+			worker_do_for_job(job, handle_frame_step, frame);
 			if (job_awaits_restart(job))
 				park("transcribe_media");
 			return;
@@ -312,151 +336,6 @@ pump_agent(void)
 {
 	if (agent_running() && !agent_pump(handle_frame))
 		lose_agent();
-}
-
-/* Whether a change of the job is one that is announced. */
-static bool
-wants_notify(Job *job)
-{
-	if (job->write_status == NULL || transcribe_notify == TRANSCRIBE_NOTIFY_OFF)
-		return false;
-	return transcribe_notify == TRANSCRIBE_NOTIFY_ALL ||
-		strcmp(job->write_status, "completed") == 0 ||
-		strcmp(job->write_status, "failed") == 0;
-}
-
-/*
- * Announce changes, in a transaction of its own: a commit with NOTIFY waits
- * for a lock that is global to the cluster.  Losing it loses nothing, the
- * table is the truth.
- */
-static void
-notify(List *written)
-{
-	bool		any = false;
-	ListCell   *lc;
-
-	foreach(lc, written)
-		any |= wants_notify(lfirst(lc));
-	if (!any)
-		return;
-	PG_TRY();
-	{
-		begin(false);
-		foreach(lc, written)
-		{
-			Job		   *job = lfirst(lc);
-
-			if (wants_notify(job))
-				queue_notify(job->id, job->write_status);
-		}
-		FAILPOINT("notify_done");
-		commit();
-		FAILPOINT("notify_committed");
-	}
-	PG_CATCH();
-	{
-		abort_and_report(false);
-	}
-	PG_END_TRY();
-}
-
-/*
- * Write what the jobs have to write, in one transaction; false if it failed.
- */
-static bool
-write_jobs(List *writers)
-{
-	volatile bool good = true;
-	ListCell   *lc;
-
-	PG_TRY();
-	{
-		bool		durable = false;
-
-		foreach(lc, writers)
-			durable |= job_wants_durable_write(lfirst(lc));
-		begin(durable);
-		if (durable)
-			FAILPOINT("save_begun");
-		write_rows(incarnation, writers);
-		if (durable)
-			FAILPOINT("save_done");
-		commit();
-		if (durable)
-			FAILPOINT("save_committed");
-	}
-	PG_CATCH();
-	{
-		abort_and_report(false);
-		good = false;
-	}
-	PG_END_TRY();
-
-	if (good)
-	{
-		foreach(lc, writers)
-			job_written(lfirst(lc));
-		notify(writers);
-	}
-	return good;
-}
-
-/*
- * One job's transaction fails by itself.  The answer stays in memory and its
- * turn comes again: a lock that is held is let go some time, a full disk is
- * emptied.  What fails over and over ends the attempt.
- */
-static void
-defer_write(Job *job)
-{
-	int64		now = worker_clock();
-
-	job->write_errors++;
-	job->write_after = now + ERROR_PAUSE_MS * Min(job->write_errors, 60);
-	if (job->write_errors >= MAX_WRITE_ERRORS && job->state < JOB_ENDING)
-	{
-		job_fail(job, "internal_error", true, true, -1,
-				 "the result could not be saved; the server's log says why");
-		list_free(job->chunks);
-		job->chunks = NIL;
-	}
-}
-
-/*
- * Write for all jobs that have something to write.  If that fails each is tried
- * alone; but those behind some that wait in vain for a lock have to wait for
- * the next turn, since there is more to do than that.
- */
-static void
-write_turn(void)
-{
-	List	   *writers = NIL;
-	int64		now = worker_clock();
-	int64		alone_until;
-	ListCell   *lc;
-
-	foreach(lc, jobs)
-	{
-		if (job_wants_write(lfirst(lc), now))
-			writers = lappend(writers, lfirst(lc));
-	}
-	if (writers != NIL && !write_jobs(writers))
-	{
-		alone_until = worker_clock() + WRITE_ALONE_MS;
-		foreach(lc, writers)
-		{
-			List	   *alone = list_make1(lfirst(lc));
-
-			if (worker_clock() > alone_until || shutdown_requested)
-				break;
-
-			if (list_length(writers) == 1 || !write_jobs(alone))
-				defer_write(lfirst(lc));
-			list_free(alone);
-		}
-	}
-	list_free(writers);
 }
 
 /* Inside the claim's transaction: drop what was cancelled or deleted. */
@@ -581,14 +460,14 @@ claim_jobs(void)
 	 * The first claim must not be lost: where a job kills its worker at once,
 	 * it is what the crash is counted by.
 	 */
-	begin(first_claim);
+	worker_begin(first_claim);
 	if (pg_atomic_exchange_u32(&database->altered, 0) != 0)
 		InvalidateSystemCaches();
 	look_for_prepared();
 	belong_to_owner();
 	if (!queue_find_extension())
 	{
-		commit();
+		worker_commit();
 		no_extension = true;
 		shutdown_requested = true;
 		return false;
@@ -609,7 +488,7 @@ claim_jobs(void)
 	foreach(lc, claimed)
 		endpoint_resolve(lfirst(lc));
 	FAILPOINT("claim_done");
-	commit();
+	worker_commit();
 	lost_wanted = check_prepared = false;
 	FAILPOINT("claim_committed");
 	if (claimed != NIL)
@@ -691,7 +570,7 @@ claim_turn(void)
 	{
 		int			code = geterrcode();
 
-		abort_and_report(code == database->reported);
+		worker_abort(code == database->reported);
 		database->reported = code;
 		forget_claim();
 	}
@@ -711,18 +590,18 @@ purge_turn(void)
 		return;
 	PG_TRY();
 	{
-		begin(false);
+		worker_begin(false);
 		if (queue_find_extension())
 			purge_batch();
 		else
 			purge_put_off();
 		FAILPOINT("purge_done");
-		commit();
+		worker_commit();
 		FAILPOINT("purge_committed");
 	}
 	PG_CATCH();
 	{
-		abort_and_report(false);
+		worker_abort(false);
 		purge_put_off();
 	}
 	PG_END_TRY();
@@ -893,11 +772,11 @@ give_back_jobs(void)
 		return;
 	PG_TRY();
 	{
-		begin(false);
+		worker_begin(false);
 		if (queue_find_extension())
 			queue_give_back(incarnation, jobs);
 		FAILPOINT("give_back_done");
-		commit();
+		worker_commit();
 		FAILPOINT("give_back_committed");
 		pg_atomic_write_u32(&database->pending, 1);
 		LWLockAcquire(state->lock, LW_EXCLUSIVE);
@@ -906,7 +785,7 @@ give_back_jobs(void)
 	}
 	PG_CATCH();
 	{
-		abort_and_report(false);
+		worker_abort(false);
 	}
 	PG_END_TRY();
 }
@@ -1026,7 +905,7 @@ turn(void)
 {
 	wake_at = worker_clock() + PROBE_INTERVAL_MS * 4;
 	dispatch();
-	write_turn();
+	write_turn(incarnation, jobs);
 	remove_ended_jobs();
 	dispatch();
 	claim_turn();
@@ -1042,6 +921,30 @@ turn(void)
 	return idle_turn();
 }
 
+/*
+ * A turn that goes on after an error of ours: jobs are under way, and answers
+ * in memory that are paid for.  Where there are none the worker leaves, and the
+ * launcher sees when to start the next.
+ */
+static bool
+safe_turn(void)
+{
+	volatile bool stay = false;
+
+	PG_TRY();
+	{
+		stay = turn();
+	}
+	PG_CATCH();
+	{
+		worker_abort(false);
+		wake_at = worker_clock() + ERROR_PAUSE_MS;
+		stay = jobs != NIL && !shutdown_requested;
+	}
+	PG_END_TRY();
+	return stay;
+}
+
 /* Entry point, by name: see launcher.c. */
 void
 transcribe_worker_main(Datum arg)
@@ -1051,7 +954,7 @@ transcribe_worker_main(Datum arg)
 	turn_context = AllocSetContextCreate(TopMemoryContext, "transcribe turn",
 										 ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(turn_context);
-	while (turn())
+	while (safe_turn())
 	{
 		wait_for_something();
 		MemoryContextReset(turn_context);

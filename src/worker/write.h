@@ -10,6 +10,6 @@
 
 #include "worker/job.h"
 
-extern void write_rows(int64 incarnation, List *jobs);
+extern void write_turn(int64 incarnation, List *jobs);
 
 #endif							/* TRANSCRIBE_WRITE_H */
