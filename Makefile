@@ -3,6 +3,7 @@
 #   make && make install      the library and its two programs
 #   make unit                 unit tests, without a server (run with prove)
 #   make installcheck         all tests, on throwaway servers of their own
+#   make check-crash          two hundred deaths of all kinds, and what comes after
 #   make bench-media          speed and memory against other tools, by hand
 #   make bench-wer            what Whisper hears in what was prepared, by hand
 #   make bench-requests       whole jobs, against the usual service, by hand
@@ -180,6 +181,12 @@ FUZZ_SECONDS ?= 20
 check-fuzz: fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(srcdir)/test/fuzz/run.sh
 
+# Round after round something dies in the middle of a stream of jobs; the tests of
+# every day do ten.
+BATTERY_ROUNDS ?= 200
+check-crash:
+	BATTERY_ROUNDS=$(BATTERY_ROUNDS) $(srcdir)/check.sh tap 041_battery 046_battery_pid1
+
 # How the preparation compares with other tools, and what Whisper hears in it.
 # Run by hand; BENCH_PARTS chooses some of the tables.
 BENCH_ROUNDS ?= 3
@@ -204,5 +211,5 @@ test/bench/bin/%: $(srcdir)/test/bench/%.c $(srcdir)/src/wire/wire.c $(INCLUDED)
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz check-fuzz bench-media bench-wer bench-requests bench-queue format install-programs \
+.PHONY: unit fuzz check-fuzz check-crash bench-media bench-wer bench-requests bench-queue format install-programs \
 	uninstall-programs

@@ -33,7 +33,7 @@ use TranscribeTest::Server;
 our @EXPORT = qw(
   start_cluster start_faulty start_whisper make_audio transcripts
   create_server create_mapping wait_for wait_until word_error_rate
-  processes_of postmaster_pid orphans container start_postmaster wait_postmaster
+  all_processes processes_of postmaster_pid orphans container start_postmaster wait_postmaster
   has_failpoints arm armed
 );
 

@@ -9,10 +9,8 @@ use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# A namespace in which we stay who we are: PostgreSQL refuses to run as root.
-my @container = qw(unshare --user --map-current-user --pid --fork --mount-proc --kill-child);
-plan skip_all => 'this system gives no process namespace to ordinary users'
-  if system(join(' ', @container) . ' true 2>/dev/null') != 0;
+my @container = container();
+plan skip_all => 'this system gives no process namespace to ordinary users' if !@container;
 
 my $audio = make_audio();
 my $faulty = start_faulty();
@@ -22,14 +20,7 @@ create_server($node, 'whisper', $faulty->url('gate=pid1'), retry_interval => '10
 $node->stop;
 
 # The postmaster itself is what unshare starts.
-my $pid = fork();
-die "could not fork: $!" if !defined $pid;
-if ($pid == 0)
-{
-	open STDOUT, '>>', $node->logfile;
-	open STDERR, '>&', \*STDOUT;
-	exec @container, 'postgres', '-D', $node->data_dir;
-}
+my $pid = start_postmaster($node, @container);
 ok($node->poll_query_until('postgres', 'SELECT true'), 'the postmaster is up');
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
@@ -91,6 +82,6 @@ my $restarts = () = $log =~ /all server processes terminated; reinitializing/g;
 is($restarts, 1, 'the cluster restarted for the killed worker alone');
 
 kill 'INT', $postmaster;
-waitpid($pid, 0);
+wait_postmaster($pid);
 $faulty->stop;
 done_testing();
