@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "worker/settings.h"
@@ -20,6 +22,8 @@ static const struct
 	const char *name;
 	const char *value;
 }			overrides[] = {
+	/* who we are: anybody else could only not do the work */
+	{"role", "none"},
 	/* whose objects are meant */
 	{"search_path", "pg_catalog, pg_temp"},
 	/* what may run in our process: no triggers of others */
@@ -29,6 +33,8 @@ static const struct
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
+	/* an error ends a transaction, not the worker */
+	{"exit_on_error", "off"},
 	/* how long it may wait: for locks a second, then its turn comes again */
 	{"lock_timeout", "1s"},
 	{"statement_timeout", "0"},
@@ -58,10 +64,14 @@ static const struct
 	{"zero_damaged_pages", "off"},
 };
 
-/* Set them all such that nothing overrides them again. */
+/*
+ * Be who we connected as, and set them all such that nothing overrides them
+ * again.
+ */
 void
 settings_override(void)
 {
+	SetSessionAuthorization(BOOTSTRAP_SUPERUSERID, true);
 	for (size_t i = 0; i < lengthof(overrides); i++)
 		SetConfigOption(overrides[i].name, overrides[i].value,
 						PGC_SUSET, PGC_S_OVERRIDE);
