@@ -6,6 +6,10 @@
  * Runs in backends and workers, inside a transaction.  The server has no
  * function for the schema before version 16.
  *
+ * What is executed there by name, by a superuser, must be the extension's: once
+ * it is dropped anybody who may create in its schema can put something of the
+ * same name into its place.  So the worker holds it until the transaction ends.
+ *
  * Library and SQL objects change at different moments: the server loads the
  * library at its start, ALTER EXTENSION ... UPDATE changes the objects of one
  * database.  In between a library meets objects of other versions.  It serves
@@ -19,6 +23,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_extension.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -29,9 +34,9 @@
  */
 #define OLDEST_SERVED	"1.0"
 
-/* Find the extension's schema and version; false if it is not installed. */
-bool
-extension_find(Oid *schema, char **version)
+/* Find the extension, its schema and version; false if it is not installed. */
+static bool
+find_extension(Oid *extension, Oid *schema, char **version)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -48,6 +53,7 @@ extension_find(Oid *schema, char **version)
 	{
 		bool		isnull;
 
+		*extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
 		*schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 		*version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
 													RelationGetDescr(rel), &isnull));
@@ -55,6 +61,33 @@ extension_find(Oid *schema, char **version)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
+}
+
+/* Find the extension's schema and version; false if it is not installed. */
+bool
+extension_find(Oid *schema, char **version)
+{
+	Oid			extension;
+
+	return find_extension(&extension, schema, version);
+}
+
+/*
+ * The same, and keep the extension from being
+ * dropped until the end of the transaction; false if it is not installed.
+ */
+bool
+extension_hold(Oid *schema, char **version)
+{
+	Oid			extension;
+	Oid			again;
+
+	if (!find_extension(&extension, schema, version))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+
+	/* It may have been dropped while we waited, and made anew. */
+	return find_extension(&again, schema, version) && again == extension;
 }
 
 /* Compare versions number by number: 1.10 comes after 1.9. */

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 extern bool extension_find(Oid *schema, char **version);
+extern bool extension_hold(Oid *schema, char **version);
 extern bool extension_serves(const char *version);
 extern bool extension_library_is_older(const char *version);
 extern void extension_report_version(int elevel, const char *version);

@@ -40,8 +40,9 @@
 #include "worker/waiting.h"
 #include "worker/worker.h"
 
-/* Schema of the extension, as the last queue_find_extension() found it. */
+/* The extension, as the last queue_find_extension() found it. */
 static Oid	schema = InvalidOid;
+static char *version;			/* in memory of that transaction */
 
 /* Begin a transaction; durable says whether it saves results. */
 void
@@ -81,16 +82,19 @@ queue_abort(void)
 }
 
 /*
- * Look the extension up; false if this database has none, or one of a version
- * that is not ours to serve.  Who updates it wakes us.
+ * First of all in a transaction with statements of ours: look the extension
+ * up, and keep it; false if this database has none of ours.
  */
 bool
 queue_find_extension(void)
 {
-	char	   *version;
+	return extension_hold(&schema, &version);
+}
 
-	if (!extension_find(&schema, &version))
-		return false;
+/* Whether it is of a version that is ours to serve.  Who updates it wakes us. */
+bool
+queue_serves_extension(void)
+{
 	if (extension_serves(version))
 		return true;
 	extension_report_version(WARNING, version);

@@ -22,6 +22,7 @@ extern void queue_begin_transaction(bool durable);
 extern void queue_commit(void);
 extern void queue_abort(void);
 extern bool queue_find_extension(void);
+extern bool queue_serves_extension(void);
 
 /* Statements, inside a transaction. */
 extern void queue_rescue(int64 incarnation, List *jobs);

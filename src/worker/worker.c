@@ -111,6 +111,12 @@ worker_clock(void)
 	return ts.tv_sec * INT64CONST(1000) + ts.tv_nsec / 1000000;
 }
 
+void
+worker_look_again(void)
+{
+	claim_wanted = true;
+}
+
 bool
 worker_is_leaving(void)
 {
@@ -465,7 +471,7 @@ claim_jobs(void)
 		InvalidateSystemCaches();
 	look_for_prepared();
 	belong_to_owner();
-	if (!queue_find_extension())
+	if (!queue_find_extension() || !queue_serves_extension())
 	{
 		worker_commit();
 		no_extension = true;

@@ -23,6 +23,9 @@ extern int64 worker_clock(void);
 /* Whether it has been told to go. */
 extern bool worker_is_leaving(void);
 
+/* Have it look at the queue, though nobody says that there is something. */
+extern void worker_look_again(void);
+
 /* The number under which this worker claims jobs. */
 extern int64 worker_incarnation(void);
 

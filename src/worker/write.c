@@ -209,7 +209,15 @@ write_jobs(int64 incarnation, List *writers, bool *passes)
 		worker_begin(durable);
 		if (durable)
 			FAILPOINT("save_begun");
-		write_rows(incarnation, writers);
+		if (queue_find_extension())
+			write_rows(incarnation, writers);
+		else
+		{
+			/* Dropped, and with it all that they are jobs of. */
+			foreach(lc, writers)
+				((Job *) lfirst(lc))->write_lost = true;
+			worker_look_again();
+		}
 		if (durable)
 			FAILPOINT("save_done");
 		worker_commit();
