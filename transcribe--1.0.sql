@@ -389,8 +389,10 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_purge(timestamptz, timestamptz, integer) IS
 'remove jobs that failed or were cancelled before the one time, or completed before the other, with all that belongs to them; returns how many';
 
+-- Called by a superuser: triggers that others have put on the table stay off.
 CREATE FUNCTION transcribe_adopt() RETURNS bigint
 LANGUAGE sql VOLATILE
+SET session_replication_role = replica
 BEGIN ATOMIC
     SELECT transcribe_wake();
     WITH adopted AS (

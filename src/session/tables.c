@@ -12,7 +12,9 @@
  * triggers are switched off if somebody has put some on what is written, for
  * GRANT ALL ON ALL TABLES is a common thing and includes TRIGGER.  They are
  * switched off only then, because a change of session_replication_role
- * throws away all cached plans of the session.
+ * throws away all cached plans of the session.  We look under the lock that
+ * writing takes, and keep it: CREATE TRIGGER waits for it to be gone, or we
+ * wait for CREATE TRIGGER.
  *
  *-------------------------------------------------------------------------
  */
@@ -61,7 +63,10 @@ has_foreign_triggers(Relation rel)
 		 triggers->trig_delete_after_statement);
 }
 
-/* Whether there are such triggers on the table; tells its owner. */
+/*
+ * Whether there are such triggers on the table, and will be until the end of
+ * the transaction; tells its owner.
+ */
 static bool
 look_at_table(const char *name, Oid schema, Oid *owner)
 {
@@ -74,10 +79,10 @@ look_at_table(const char *name, Oid schema, Oid *owner)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table \"%s\" of extension \"transcribe\" does not exist",
 						name)));
-	rel = table_open(relid, AccessShareLock);
+	rel = table_open(relid, RowExclusiveLock);
 	triggers = has_foreign_triggers(rel);
 	*owner = rel->rd_rel->relowner;
-	table_close(rel, AccessShareLock);
+	table_close(rel, NoLock);
 	return triggers;
 }
 
