@@ -67,7 +67,7 @@ COMMENT ON FUNCTION transcribe_queue(text, name, integer) IS
 -- ---------------------------------------------------------------------
 
 CREATE TABLE transcribe_jobs (
-    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id            bigint GENERATED ALWAYS AS IDENTITY (CYCLE) PRIMARY KEY,
     session_id    text NOT NULL,
     path          text NOT NULL,
     server        text NOT NULL,
@@ -232,7 +232,7 @@ COMMENT ON COLUMN transcribe_chunk_segments.words IS 'array of {"word", "start",
 
 CREATE TABLE transcribe_attempts (
     job_id      bigint NOT NULL,
-    id          bigint GENERATED ALWAYS AS IDENTITY,
+    id          bigint GENERATED ALWAYS AS IDENTITY (CYCLE),
     owner       text NOT NULL,
     attempt     integer NOT NULL,
     chunk_no    integer NOT NULL,
@@ -395,6 +395,13 @@ LANGUAGE sql VOLATILE
 SET session_replication_role = replica
 BEGIN ATOMIC
     SELECT transcribe_wake();
+    -- Logical replication leaves sequences where they are.
+    SELECT pg_catalog.setval('transcribe_jobs_id_seq', pg_catalog.max(j.id))
+    FROM transcribe_jobs j
+    HAVING pg_catalog.max(j.id) > (SELECT q.last_value FROM transcribe_jobs_id_seq q);
+    SELECT pg_catalog.setval('transcribe_attempts_id_seq', pg_catalog.max(a.id))
+    FROM transcribe_attempts a
+    HAVING pg_catalog.max(a.id) > (SELECT q.last_value FROM transcribe_attempts_id_seq q);
     WITH adopted AS (
         UPDATE transcribe_jobs j
         SET home = transcribe_home(),
@@ -954,6 +961,7 @@ BEGIN ATOMIC
              JOIN transcribe_jobs j ON j.id = a.job_id
         ORDER BY a.ordinality
         FOR KEY SHARE OF j
+        ON CONFLICT DO NOTHING
         RETURNING transcribe_attempts.id)
     SELECT count(*) FROM saved;
 END;

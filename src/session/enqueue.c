@@ -18,6 +18,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
@@ -64,6 +65,21 @@ static Statement find_active = {
 	.nargs = 3, .argtypes = {TEXTOID, TEXTOID, NAMEOID}
 };
 
+/*
+ * If the id that the last INSERT took is taken: go on behind the largest.  So
+ * it is where rows have come by other ways than ours, as to a subscriber, or
+ * somebody has set the sequence, $1.  Who may set it may also have put a job to
+ * its very end, $2: then go on anywhere, $3.
+ */
+static Statement move_ids = {
+	"SELECT pg_catalog.setval($1, CASE WHEN last.id OPERATOR(pg_catalog.>) $2 "
+	"THEN $3 ELSE last.id END) "
+	"FROM (SELECT pg_catalog.max(j.id) AS id FROM %1$s.transcribe_jobs j) last "
+	"WHERE EXISTS (SELECT FROM %1$s.transcribe_jobs o "
+	"WHERE o.id OPERATOR(pg_catalog.=) pg_catalog.currval($1))",
+	3, {REGCLASSOID, INT8OID, INT8OID}
+};
+
 /* The id that the last statement returned, or 0. */
 static int64
 returned_id(void)
@@ -74,6 +90,22 @@ returned_id(void)
 		return 0;
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 									   SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/* See to it that the next id is free, if that was why none was inserted. */
+static void
+skip_taken_ids(TablesScope *scope)
+{
+	uint64		anywhere;
+	Datum		values[3];
+
+	if (!pg_strong_random(&anywhere, sizeof(anywhere)))
+		elog(ERROR, "could not generate random number");
+	values[0] = ObjectIdGetDatum(get_relname_relid("transcribe_jobs_id_seq",
+												   scope->schema));
+	values[1] = Int64GetDatum(PG_INT64_MAX / 2);
+	values[2] = Int64GetDatum((int64) (anywhere % (PG_INT64_MAX / 2)) + 1);
+	tables_execute(scope, &move_ids, values, NULL);
 }
 
 /*
@@ -98,6 +130,8 @@ insert_or_find(FunctionCallInfo fcinfo, Datum *values)
 
 			tables_execute(&scope, &find_active, key, NULL);
 			id = returned_id();
+			if (id == 0)
+				skip_taken_ids(&scope);
 		}
 	}
 	tables_end(&scope);

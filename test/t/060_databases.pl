@@ -1,10 +1,9 @@
-# Many databases, each served, none in the way of its own DDL; copies stand
-# still; and a server that has not loaded the library says what to do.
+# Many databases, each served, none in the way of its own DDL; and a server that
+# has not loaded the library says what to do.
 use strict;
 use warnings;
 
 use lib 'test/perl';
-use Cwd qw(abs_path);
 use TranscribeTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -82,17 +81,6 @@ query('CREATE DATABASE unrelated');
 query('DROP DATABASE unrelated');
 cmp_ok(time - $begin, '<', 2, 'unrelated databases come and go');
 
-# The copy stands still until it is adopted.
-query("ALTER SERVER whisper OPTIONS (SET url '$url')", 'copy');
-query("SELECT transcribe_enqueue('of the copy', '$wav')", 'copy');
-ok($node->poll_query_until('copy', "SELECT status = 'completed' FROM transcribe_jobs WHERE session_id = 'of the copy'"),
-	'a copy runs its own jobs');
-is(query("SELECT count(*) > 0 FROM transcribe_jobs WHERE status IN ('queued', 'preprocessing', 'transcribing')", 'copy'), 't',
-	'and lets those rest that it was copied with');
-query('SELECT transcribe_adopt()', 'copy');
-ok($node->poll_query_until('copy', "SELECT bool_and(status = 'completed') FROM transcribe_jobs"),
-	'until it adopts them');
-
 # DROP EXTENSION under a running job, and a new one after it.
 query("ALTER SERVER whisper OPTIONS (SET url '" . $faulty->url('hang') . "')", 'db3');
 busy('db3');
@@ -104,18 +92,6 @@ query("SELECT transcribe_enqueue('new', '$wav')", 'db3');
 ok($node->poll_query_until('db3', "SELECT status = 'completed' FROM transcribe_jobs"),
 	'a new extension in the same database works');
 
-# Dump and restore: everything comes along, and stands still.
-query("SELECT transcribe_enqueue('later', '$wav', run_at => '2100-01-01')", 'db4');
-my $dump = abs_path(PostgreSQL::Test::Utils::tempdir()) . '/dump.sql';
-$node->command_ok([ 'pg_dump', '-f', $dump, $node->connstr('db4') ], 'pg_dump');
-query('CREATE DATABASE restored');
-$node->command_ok([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-q', '-f', $dump, $node->connstr('restored') ], 'restore');
-my $rows = "SELECT (SELECT count(*) FROM transcribe_jobs), (SELECT count(*) FROM transcribe_chunks),
-	(SELECT string_agg(text, '|' ORDER BY segment_no) FROM transcribe_segments)";
-is(query($rows, 'restored'), query($rows, 'db4'), 'jobs and transcripts come along');
-is(query("SELECT bool_and(home <> transcribe_home()) FROM transcribe_jobs", 'restored'), 't', 'as those of another home');
-is(query("SELECT transcribe_enqueue('s2', '$wav') > max(id) FROM transcribe_jobs", 'restored'), 't', 'ids go on');
-
 # A database whose worker cannot claim keeps no other from its turn, and goes on
 # once it can.
 create_database("broken$_", $url) foreach 1 .. 2;
@@ -123,8 +99,8 @@ query("ALTER FUNCTION transcribe_claim RENAME TO transcribe_claim_away;
 	SELECT transcribe_enqueue('s', '$wav')", "broken$_") foreach 1 .. 2;
 ok($node->wait_for_log(qr/ERROR:  function public.transcribe_claim\(bigint, text, name, integer, integer, timestamp with time zone, bigint\) does not exist/),
 	'a worker that cannot claim says why');
-query("SELECT transcribe_enqueue('beside', '$wav')", 'copy');
-ok($node->poll_query_until('copy', "SELECT status = 'completed' FROM transcribe_jobs WHERE session_id = 'beside'"),
+query("SELECT transcribe_enqueue('beside', '$wav')", 'db4');
+ok($node->poll_query_until('db4', "SELECT status = 'completed' FROM transcribe_jobs WHERE session_id = 'beside'"),
 	'and takes no place of others');
 query("ALTER FUNCTION transcribe_claim_away RENAME TO transcribe_claim", "broken$_") foreach 1 .. 2;
 foreach my $n (1 .. 2)
@@ -152,25 +128,6 @@ $node->append_conf('postgresql.conf', "shared_preload_libraries = 'transcribe'")
 $node->restart;
 ok($node->poll_query_until('plain', "SELECT status = 'completed' FROM transcribe_jobs"),
 	'which runs once the server has loaded it');
-
-# On a standby nothing runs and nothing can be enqueued; after promotion both.
-my $primary = start_cluster('primary', init => { allows_streaming => 1 });
-create_server($primary, 'whisper', $url);
-$primary->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($primary, 'backup', has_streaming => 1);
-$standby->start;
-$primary->wait_for_catchup($standby);
-($rc, undef, $stderr) = $standby->psql('postgres', "SELECT transcribe_enqueue('s', '$wav')");
-like($stderr, qr/cannot execute transcribe_enqueue\(\) during recovery/, 'a standby takes no jobs');
-is($standby->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'transcribe%'"), '0',
-	'and runs none');
-$primary->stop;
-$standby->promote;
-$standby->safe_psql('postgres', "SELECT transcribe_enqueue('s', '$wav')");
-ok($standby->poll_query_until('postgres', "SELECT status = 'completed' FROM transcribe_jobs"),
-	'after promotion it does');
-$standby->stop;
 
 $faulty->stop;
 done_testing();
