@@ -3,6 +3,12 @@
 -- complain if script is sourced in psql, rather than via CREATE EXTENSION
 \echo Use "CREATE EXTENSION transcribe" to load this file. \quit
 
+-- Others may have put functions and operators into the schema, which match
+-- better than those that are meant, and would be run by the worker.  So every
+-- function is qualified, and operands have exactly the types of an operator of
+-- pg_catalog, which comes first.  (unnest() of several arrays is syntax, and must
+-- not be qualified.)
+
 CREATE FUNCTION transcribe_require_library(version text) RETURNS void
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
@@ -53,7 +59,7 @@ COMMENT ON FUNCTION transcribe_refuse_truncate() IS
 CREATE FUNCTION transcribe_queue(server text, owner name, priority integer)
 RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN octet_length(server)::text || ' ' || server || ' ' || priority::text ||
+RETURN pg_catalog.octet_length(server)::text || ' ' || server || ' ' || priority::text ||
        ' ' || owner::text;
 COMMENT ON FUNCTION transcribe_queue(text, name, integer) IS
 'by what queued jobs stand together: another text for each server (or list of servers), owner and priority';
@@ -77,7 +83,7 @@ CREATE TABLE transcribe_jobs (
                                     'completed', 'failed', 'cancelled')),
     progress      integer NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 100),
     priority      integer NOT NULL DEFAULT 0,
-    run_at        timestamptz NOT NULL DEFAULT now(),
+    run_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     attempts      integer NOT NULL DEFAULT 0,
     max_attempts  integer NOT NULL DEFAULT 5 CHECK (max_attempts > 0),
     crashes       integer NOT NULL DEFAULT 0,
@@ -95,7 +101,7 @@ CREATE TABLE transcribe_jobs (
     error         text,
     error_code    text,
     served_by     text,
-    created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     started_at    timestamptz,
     finished_at   timestamptz,
     claimed_by    bigint,
@@ -105,8 +111,8 @@ CREATE TABLE transcribe_jobs (
     -- may be longer than a B-tree entry; with lengths, because any of them may
     -- hold any character.
     CONSTRAINT transcribe_jobs_one_active
-        EXCLUDE USING hash ((octet_length(owner::text)::text || ' ' ||
-                             octet_length(session_id)::text || ' ' ||
+        EXCLUDE USING hash ((pg_catalog.octet_length(owner::text)::text || ' ' ||
+                             pg_catalog.octet_length(session_id)::text || ' ' ||
                              owner::text || session_id || path) WITH =)
         WHERE (status IN ('queued', 'preprocessing', 'transcribing'))
 ) WITH (fillfactor = 70,
@@ -118,7 +124,7 @@ CREATE TABLE transcribe_jobs (
 -- is in the way of what else is waiting.  One expression for them and not three
 -- columns, because a scan knows where to end by one column only.
 CREATE INDEX transcribe_jobs_queued
-    ON transcribe_jobs (home, (transcribe_queue(server, owner, priority) COLLATE "C"),
+    ON transcribe_jobs (home, (transcribe_queue(server, owner, priority) COLLATE pg_catalog."C"),
                         run_at, id)
     WHERE status = 'queued';
 CREATE INDEX transcribe_jobs_running ON transcribe_jobs (id)
@@ -178,7 +184,7 @@ CREATE TABLE transcribe_chunks (
     server        text NOT NULL,
     model         text,
     language      text,
-    saved_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    saved_at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (job_id, chunk_no)
 );
 COMMENT ON TABLE transcribe_chunks IS
@@ -325,7 +331,7 @@ GRANT SELECT ON SEQUENCE transcribe_jobs_id_seq, transcribe_attempts_id_seq TO P
 
 CREATE FUNCTION transcribe_enqueue(
     session_id text, path text, server text DEFAULT NULL,
-    priority integer DEFAULT 0, run_at timestamptz DEFAULT now(),
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
     options jsonb DEFAULT '{}')
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -335,7 +341,7 @@ COMMENT ON FUNCTION transcribe_enqueue(text, text, text, integer, timestamptz, j
 
 CREATE FUNCTION transcribe_enqueue(
     session_id uuid, path text, server text DEFAULT NULL,
-    priority integer DEFAULT 0, run_at timestamptz DEFAULT now(),
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
     options jsonb DEFAULT '{}')
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -345,7 +351,7 @@ COMMENT ON FUNCTION transcribe_enqueue(uuid, text, text, integer, timestamptz, j
 
 CREATE FUNCTION transcribe_enqueue(
     session_id bigint, path text, server text DEFAULT NULL,
-    priority integer DEFAULT 0, run_at timestamptz DEFAULT now(),
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
     options jsonb DEFAULT '{}')
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -410,7 +416,7 @@ BEGIN ATOMIC
             claimed_by = NULL
         WHERE j.home <> transcribe_home()
         RETURNING j.id)
-    SELECT count(*) FROM adopted;
+    SELECT pg_catalog.count(*) FROM adopted;
 END;
 REVOKE ALL ON FUNCTION transcribe_adopt() FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_adopt() IS
@@ -423,7 +429,7 @@ COMMENT ON FUNCTION transcribe_adopt() IS
 CREATE VIEW transcribe_segments WITH (security_invoker = true) AS
 SELECT s.job_id,
        j.session_id,
-       row_number() OVER (PARTITION BY s.job_id, j.session_id
+       pg_catalog.row_number() OVER (PARTITION BY s.job_id, j.session_id
                           ORDER BY s.start_s, s.chunk_no, s.n)::integer AS segment_no,
        s.start_s, s.end_s, s.text, s.speaker, s.channel,
        s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
@@ -449,7 +455,7 @@ CREATE VIEW transcribe_live_segments WITH (security_invoker = true) AS
 SELECT s.job_id,
        j.session_id,
        j.status,
-       row_number() OVER (PARTITION BY s.job_id, j.session_id
+       pg_catalog.row_number() OVER (PARTITION BY s.job_id, j.session_id
                           ORDER BY s.start_s, s.chunk_no, s.n)::integer AS segment_no,
        s.start_s, s.end_s, s.text, s.speaker, s.channel,
        s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
@@ -476,15 +482,15 @@ GRANT SELECT ON transcribe_segments, transcribe_live_segments TO PUBLIC;
 CREATE FUNCTION transcribe_job_result(job_id bigint) RETURNS jsonb
 LANGUAGE sql STABLE STRICT
 BEGIN ATOMIC
-    SELECT jsonb_build_object(
-        'segments', COALESCE((SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object(
+    SELECT pg_catalog.jsonb_build_object(
+        'segments', COALESCE((SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
                                   'start', s.start_s, 'end', s.end_s, 'text', s.text,
                                   'speaker', s.speaker, 'channel', s.channel,
                                   'words', s.words))
                               ORDER BY s.segment_no)
                               FROM transcribe_segments s WHERE s.job_id = j.id),
                              '[]'::jsonb),
-        'full_text', COALESCE((SELECT string_agg(s.text, ' ' ORDER BY s.segment_no)
+        'full_text', COALESCE((SELECT pg_catalog.string_agg(s.text, ' ' ORDER BY s.segment_no)
                                FROM transcribe_segments s WHERE s.job_id = j.id), ''),
         'language', j.language,
         'duration', j.duration_s)
@@ -651,12 +657,12 @@ BEGIN ATOMIC
                      THEN 'the job was running in three crashes' ELSE j.error END,
         error_code = CASE WHEN j.crashes + 1 >= 3
                           THEN 'crashed' ELSE j.error_code END,
-        finished_at = CASE WHEN j.crashes + 1 >= 3 THEN clock_timestamp() END
+        finished_at = CASE WHEN j.crashes + 1 >= 3 THEN pg_catalog.clock_timestamp() END
     WHERE j.status IN ('preprocessing', 'transcribing')
       AND j.home = transcribe_home()
       AND (NOT COALESCE(transcribe_is_live(j.claimed_by), false)
            OR (j.claimed_by = transcribe_rescue.incarnation
-               AND j.id NOT IN (SELECT unnest(transcribe_rescue.held))))
+               AND j.id NOT IN (SELECT pg_catalog.unnest(transcribe_rescue.held))))
     RETURNING j.*;
 END;
 REVOKE ALL ON FUNCTION transcribe_rescue(bigint, bigint[]) FROM PUBLIC;
@@ -673,8 +679,8 @@ BEGIN ATOMIC
     -- One look into the index for each group that is known, from its place on,
     -- and one for each of those that stand between them, from group to group.
     WITH RECURSIVE known AS (
-        SELECT k.queue COLLATE "C" AS queue, k.run_at, k.id, k.n,
-               lead(k.queue) OVER (ORDER BY k.n) COLLATE "C" AS until
+        SELECT k.queue COLLATE pg_catalog."C" AS queue, k.run_at, k.id, k.n,
+               pg_catalog.lead(k.queue) OVER (ORDER BY k.n) COLLATE pg_catalog."C" AS until
         FROM (SELECT * FROM unnest(transcribe_waiting.queues,
                                    transcribe_waiting.run_ats,
                                    transcribe_waiting.ids)
@@ -689,24 +695,24 @@ BEGIN ATOMIC
         UNION ALL
         SELECT n.*, o.until
         FROM others o CROSS JOIN LATERAL (
-            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" AS queue,
+            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" AS queue,
                     j.server, j.owner, j.priority, j.run_at, j.id
              FROM transcribe_jobs j
              WHERE o.until IS NULL
                AND j.status = 'queued' AND j.home = transcribe_home()
-               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" > o.queue
-             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE "C",
+               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" > o.queue
+             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C",
                       j.run_at, j.id
              LIMIT 1)
             UNION ALL
-            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE "C",
+            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C",
                     j.server, j.owner, j.priority, j.run_at, j.id
              FROM transcribe_jobs j
              WHERE o.until IS NOT NULL
                AND j.status = 'queued' AND j.home = transcribe_home()
-               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" > o.queue
-               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" < o.until
-             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE "C",
+               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" > o.queue
+               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" < o.until
+             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C",
                       j.run_at, j.id
              LIMIT 1)) n)
     SELECT k.queue, n.server, n.owner, n.priority, n.run_at, n.id
@@ -714,7 +720,7 @@ BEGIN ATOMIC
         SELECT j.server, j.owner, j.priority, j.run_at, j.id
         FROM transcribe_jobs j
         WHERE j.status = 'queued' AND j.home = transcribe_home()
-          AND transcribe_queue(j.server, j.owner, j.priority) COLLATE "C" = k.queue
+          AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" = k.queue
           AND (j.run_at, j.id) >= (k.run_at, k.id)
         ORDER BY j.run_at, j.id
         LIMIT 1) n ON true
@@ -740,19 +746,19 @@ BEGIN ATOMIC
     WITH ready AS MATERIALIZED (
         SELECT q.id FROM transcribe_jobs q
         WHERE q.status = 'queued' AND q.home = transcribe_home()
-          AND transcribe_queue(q.server, q.owner, q.priority) COLLATE "C"
+          AND transcribe_queue(q.server, q.owner, q.priority) COLLATE pg_catalog."C"
               = transcribe_queue(transcribe_claim.server, transcribe_claim.owner,
                                  transcribe_claim.priority)
-          AND q.run_at <= now()
+          AND q.run_at <= pg_catalog.now()
           AND (q.run_at, q.id) >= (transcribe_claim.run_at, transcribe_claim.id)
         ORDER BY q.run_at, q.id
         LIMIT transcribe_claim.room
-        FOR UPDATE SKIP LOCKED),
+        FOR NO KEY UPDATE SKIP LOCKED),
     claimed AS (
         UPDATE transcribe_jobs j
         SET status = 'preprocessing',
             claimed_by = transcribe_claim.incarnation,
-            started_at = COALESCE(j.started_at, clock_timestamp())
+            started_at = COALESCE(j.started_at, pg_catalog.clock_timestamp())
         WHERE j.id = ANY (ARRAY(SELECT ready.id FROM ready))
         RETURNING j.*)
     SELECT c.* FROM claimed c ORDER BY c.run_at, c.id;
@@ -766,11 +772,11 @@ CREATE FUNCTION transcribe_oldest(
 RETURNS record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT least((SELECT min(j.finished_at) FROM transcribe_jobs j
+    SELECT least((SELECT pg_catalog.min(j.finished_at) FROM transcribe_jobs j
                   WHERE j.home = transcribe_home() AND j.status = 'failed'),
-                 (SELECT min(j.finished_at) FROM transcribe_jobs j
+                 (SELECT pg_catalog.min(j.finished_at) FROM transcribe_jobs j
                   WHERE j.home = transcribe_home() AND j.status = 'cancelled')),
-           (SELECT min(j.finished_at) FROM transcribe_jobs j
+           (SELECT pg_catalog.min(j.finished_at) FROM transcribe_jobs j
             WHERE j.home = transcribe_home() AND j.status = 'completed');
 END;
 REVOKE ALL ON FUNCTION transcribe_oldest() FROM PUBLIC;
@@ -781,7 +787,7 @@ CREATE FUNCTION transcribe_lost(incarnation bigint, job_ids bigint[])
 RETURNS SETOF bigint
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT held.id FROM unnest(transcribe_lost.job_ids) AS held (id)
+    SELECT held.id FROM pg_catalog.unnest(transcribe_lost.job_ids) AS held (id)
     WHERE held.id NOT IN (SELECT j.id FROM transcribe_jobs j
                           WHERE j.id = ANY (transcribe_lost.job_ids)
                             AND j.claimed_by = transcribe_lost.incarnation
@@ -802,7 +808,7 @@ BEGIN ATOMIC
           AND j.claimed_by = transcribe_give_back.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
         RETURNING j.id)
-    SELECT count(*) FROM given;
+    SELECT pg_catalog.count(*) FROM given;
 END;
 REVOKE ALL ON FUNCTION transcribe_give_back(bigint, bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_give_back(bigint, bigint[]) IS
@@ -899,7 +905,7 @@ BEGIN ATOMIC
     moved AS (
         UPDATE transcribe_jobs j
         SET progress = reached.progress
-        FROM (SELECT given.job_id, max(given.progress) AS progress
+        FROM (SELECT given.job_id, pg_catalog.max(given.progress) AS progress
               FROM given
               WHERE given.progress IS NOT NULL
               GROUP BY given.job_id) reached
@@ -925,7 +931,7 @@ BEGIN ATOMIC
         SELECT saved.job_id, saved.chunk_no, s.n, saved.owner, s.start_s,
                s.end_s, s.text, s.speaker, saved.channel, s.avg_logprob,
                s.compression_ratio, s.no_speech_prob, s.words
-        FROM saved JOIN jsonb_to_recordset(transcribe_save_chunks.segments) AS s (
+        FROM saved JOIN pg_catalog.jsonb_to_recordset(transcribe_save_chunks.segments) AS s (
              job_id bigint, chunk_no integer, n integer, start_s double precision,
              end_s double precision, text text, speaker text,
              avg_logprob double precision, compression_ratio double precision,
@@ -952,7 +958,7 @@ BEGIN ATOMIC
         SELECT j.id, j.owner, a.attempt, a.chunk_no, a.server, a.model,
                a.started_at, a.elapsed_s, a.audio_s, a.sent_bytes, a.http_status,
                a.error_code, a.error, a.request_id, a.usage
-        FROM ROWS FROM (jsonb_to_recordset(transcribe_save_attempts.attempts) AS (
+        FROM ROWS FROM (pg_catalog.jsonb_to_recordset(transcribe_save_attempts.attempts) AS (
                  job_id bigint, attempt integer, chunk_no integer, server text,
                  model text, started_at timestamptz, elapsed_s double precision,
                  audio_s double precision, sent_bytes bigint, http_status integer,
@@ -963,7 +969,7 @@ BEGIN ATOMIC
         FOR KEY SHARE OF j
         ON CONFLICT DO NOTHING
         RETURNING transcribe_attempts.id)
-    SELECT count(*) FROM saved;
+    SELECT pg_catalog.count(*) FROM saved;
 END;
 REVOKE ALL ON FUNCTION transcribe_save_attempts(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_save_attempts(jsonb) IS
@@ -986,7 +992,7 @@ BEGIN ATOMIC
             language = g.language,
             duration_s = g.duration_s,
             speech_s = saved.speech_s,
-            trimmed_s = g.duration_s * COALESCE(g.streams, 1) - saved.speech_s,
+            trimmed_s = g.duration_s * COALESCE(g.streams, 1)::double precision - saved.speech_s,
             damaged = g.damaged,
             missing_s = g.missing_s,
             loudness_lufs = saved.loudness_lufs,
@@ -994,7 +1000,7 @@ BEGIN ATOMIC
             sample_rate = g.sample_rate,
             channels = g.channels,
             served_by = COALESCE(g.served_by, j.served_by),
-            finished_at = clock_timestamp()
+            finished_at = pg_catalog.clock_timestamp()
         FROM unnest(transcribe_complete.job_ids, transcribe_complete.chunks,
                     transcribe_complete.languages, transcribe_complete.duration_s,
                     transcribe_complete.damaged, transcribe_complete.missing_s,
@@ -1004,10 +1010,13 @@ BEGIN ATOMIC
              AS g (job_id, chunks, language, duration_s, damaged, missing_s,
                    source_format, sample_rate, channels, streams, served_by)
              CROSS JOIN LATERAL (
-             SELECT count(*) AS chunks,
-                    COALESCE(sum(c.audio_s), 0) AS speech_s,
-                    10 * log(sum(c.audio_s * power(10, c.loudness_lufs / 10))
-                             / NULLIF(sum(c.audio_s), 0)) AS loudness_lufs
+             SELECT pg_catalog.count(*) AS chunks,
+                    COALESCE(pg_catalog.sum(c.audio_s), 0) AS speech_s,
+                    10::double precision * pg_catalog.log(
+                        pg_catalog.sum(c.audio_s * pg_catalog.power(
+                            10, c.loudness_lufs / 10::double precision))
+                        / NULLIF(pg_catalog.sum(c.audio_s), 0::double precision))
+                    AS loudness_lufs
              FROM transcribe_chunks c WHERE c.job_id = g.job_id) saved
         WHERE j.id = g.job_id
           AND j.claimed_by = transcribe_complete.incarnation
@@ -1059,7 +1068,7 @@ BEGIN ATOMIC
              JOIN transcribe_jobs j ON j.id = g.job_id
         WHERE j.claimed_by = transcribe_fail.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
-        FOR UPDATE OF j)
+        FOR NO KEY UPDATE OF j)
     UPDATE transcribe_jobs j
     SET status = CASE WHEN v.final THEN 'failed' ELSE 'queued' END,
         attempts = j.attempts + v.charged::integer,
@@ -1068,8 +1077,8 @@ BEGIN ATOMIC
         error_code = v.error_code,
         served_by = COALESCE(v.served_by, j.served_by),
         run_at = CASE WHEN v.final THEN j.run_at
-                      ELSE clock_timestamp() + v.retry_in END,
-        finished_at = CASE WHEN v.final THEN clock_timestamp() END,
+                      ELSE pg_catalog.clock_timestamp() + v.retry_in END,
+        finished_at = CASE WHEN v.final THEN pg_catalog.clock_timestamp() END,
         claimed_by = NULL
     FROM verdict v
     WHERE j.id = v.id
