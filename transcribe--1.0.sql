@@ -19,7 +19,7 @@ SELECT transcribe_require_library('1.0');
 
 -- ---------------------------------------------------------------------
 -- What this process and this database are.  In C, because the answers are
--- in shared memory or in the control file.
+-- in shared memory or known to the process.
 -- ---------------------------------------------------------------------
 
 CREATE FUNCTION transcribe_preload_check() RETURNS boolean
@@ -29,11 +29,25 @@ REVOKE ALL ON FUNCTION transcribe_preload_check() FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_preload_check() IS
 'whether the server has loaded transcribe at its start; warns with the line to set if it has not';
 
-CREATE FUNCTION transcribe_home() RETURNS bigint
-LANGUAGE C STABLE PARALLEL SAFE
+CREATE FUNCTION transcribe_home_of(lot bigint) RETURNS bigint
+LANGUAGE C STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_home_of(bigint) IS
+'what transcribe_home returns, made of a number drawn by lot and of this database';
+
+-- The number is in the body of a function, because that is neither dumped nor
+-- replicated, so that what comes from elsewhere has another home; but pg_upgrade
+-- takes it along.  No later script may replace the function.
+DO $$
+BEGIN
+    EXECUTE pg_catalog.format(
+        'CREATE FUNCTION transcribe_home() RETURNS bigint '
+        'LANGUAGE sql STABLE PARALLEL SAFE '
+        'RETURN transcribe_home_of(%L::bigint)',
+        pg_catalog.hashtextextended(pg_catalog.gen_random_uuid()::text, 0));
+END $$;
 COMMENT ON FUNCTION transcribe_home() IS
-'identity of this database in this cluster: jobs of another home stand still';
+'identity of this database: jobs of another home stand still';
 
 CREATE FUNCTION transcribe_is_live(incarnation bigint) RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
@@ -106,7 +120,7 @@ CREATE TABLE transcribe_jobs (
     finished_at   timestamptz,
     claimed_by    bigint,
     replaced_by   bigint,
-    home          bigint NOT NULL,
+    home          bigint NOT NULL DEFAULT transcribe_home(),
     -- One active job per owner, session and path.  A hash, because a path
     -- may be longer than a B-tree entry; with lengths, because any of them may
     -- hold any character.

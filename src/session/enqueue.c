@@ -47,12 +47,12 @@ PG_FUNCTION_INFO_V1(transcribe_enqueue_bigint);
 
 static Statement insert_if_new = {
 	.sql = "INSERT INTO %1$s.transcribe_jobs (session_id, path, server, owner, "
-	"priority, run_at, options, max_attempts, home) "
-	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+	"priority, run_at, options, max_attempts) "
+	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
 	"ON CONFLICT DO NOTHING RETURNING id",
 	.nargs = INSERT_COLUMNS,
 	.argtypes = {TEXTOID, TEXTOID, TEXTOID, NAMEOID, INT4OID, TIMESTAMPTZOID,
-	JSONBOID, INT4OID, INT8OID}
+	JSONBOID, INT4OID}
 };
 
 static Statement find_active = {
@@ -72,12 +72,12 @@ static Statement find_active = {
  * its very end, $2: then go on anywhere, $3.
  */
 static Statement move_ids = {
-	"SELECT pg_catalog.setval($1, CASE WHEN last.id OPERATOR(pg_catalog.>) $2 "
+	.sql = "SELECT pg_catalog.setval($1, CASE WHEN last.id OPERATOR(pg_catalog.>) $2 "
 	"THEN $3 ELSE last.id END) "
 	"FROM (SELECT pg_catalog.max(j.id) AS id FROM %1$s.transcribe_jobs j) last "
 	"WHERE EXISTS (SELECT FROM %1$s.transcribe_jobs o "
 	"WHERE o.id OPERATOR(pg_catalog.=) pg_catalog.currval($1))",
-	3, {REGCLASSOID, INT8OID, INT8OID}
+	.nargs = 3, .argtypes = {REGCLASSOID, INT8OID, INT8OID}
 };
 
 /* The id that the last statement returned, or 0. */
@@ -224,7 +224,6 @@ enqueue(FunctionCallInfo fcinfo, text *session_id)
 		PG_GETARG_DATUM(4);
 	values[6] = JsonbPGetDatum(options);
 	values[7] = Int32GetDatum(max_attempts);
-	values[8] = Int64GetDatum(identity_home());
 	id = insert_or_find(fcinfo, values);
 	FAILPOINT("enqueue_inserted");
 

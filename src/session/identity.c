@@ -9,7 +9,6 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -23,7 +22,7 @@
 
 PG_FUNCTION_INFO_V1(transcribe_preload_check);
 PG_FUNCTION_INFO_V1(transcribe_require_library);
-PG_FUNCTION_INFO_V1(transcribe_home);
+PG_FUNCTION_INFO_V1(transcribe_home_of);
 PG_FUNCTION_INFO_V1(transcribe_is_live);
 
 /*
@@ -81,30 +80,23 @@ transcribe_require_library(PG_FUNCTION_ARGS)
 }
 
 /*
- * Identity of this database in this cluster.  A restored dump has another
- * system identifier, a template copy another database OID; a failover or an
- * upgrade in place keeps both, or is adopted by hand.
+ * SQL: identity of this database, made of what CREATE EXTENSION drew by lot
+ * and of the database's OID.  A restored dump has drawn anew, and a copy from a
+ * template has another OID; a failover keeps both, and so does pg_upgrade.
  */
-int64
-identity_home(void)
+Datum
+transcribe_home_of(PG_FUNCTION_ARGS)
 {
 	struct
 	{
-		uint64		system;
+		int64		lot;
 		uint64		database;
 	}			home;
 
-	home.system = GetSystemIdentifier();
+	home.lot = PG_GETARG_INT64(0);
 	home.database = MyDatabaseId;
-	return (int64) hash_bytes_extended((unsigned char *) &home,
-									   sizeof(home), 0);
-}
-
-/* SQL: the same. */
-Datum
-transcribe_home(PG_FUNCTION_ARGS)
-{
-	PG_RETURN_INT64(identity_home());
+	PG_RETURN_INT64((int64) hash_bytes_extended((unsigned char *) &home,
+												sizeof(home), 0));
 }
 
 /* SQL: whether the worker of this incarnation is running. */

@@ -9,6 +9,5 @@
 #define TRANSCRIBE_IDENTITY_H
 
 extern bool identity_check_preload(const char *what);
-extern int64 identity_home(void);
 
 #endif							/* TRANSCRIBE_IDENTITY_H */

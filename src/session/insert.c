@@ -38,7 +38,7 @@
 /* In the order of insert_job()'s values. */
 static const char *const given[INSERT_COLUMNS] = {
 	"session_id", "path", "server", "owner", "priority", "run_at", "options",
-	"max_attempts", "home"
+	"max_attempts"
 };
 
 /* What is made once. */

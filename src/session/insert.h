@@ -11,7 +11,7 @@
 #include "postgres.h"
 
 /* The columns that are given; the others have their defaults. */
-#define INSERT_COLUMNS	9
+#define INSERT_COLUMNS	8
 
 extern int64 insert_job(Oid schema, const Datum *values);
 

@@ -36,7 +36,7 @@ sub create_database
 # All that there is in a database, as a hash of descriptions: pg_dump knows
 # every kind of object, and for pg_upgrade it lists those of an extension, with
 # their membership.  Numbers by which objects are known in this database alone
-# are left out, and so is where sequences are.
+# are left out, and so are the lot that makes its home and where sequences are.
 sub catalog
 {
 	my ($db) = @_;
@@ -49,6 +49,7 @@ sub catalog
 	$dump =~ s/'[0-9A-F\/{},]+'::pg_catalog\.(oid|pg_lsn)/$1/g;
 	$dump =~ s/'\{[\d,]+\}'/oids/g;
 	$dump =~ s/\b(oid|rel\w+xid) = '\d+'/$1/g;
+	$dump =~ s/transcribe_home_of\(.*?::bigint\)/transcribe_home_of(lot)/g;
 	$entries{$_}++ foreach grep { !/; Type: SEQUENCE SET;/ } split /^(?=--\n-- Name: )/m, $dump;
 	$entries{$_}++ foreach split /\n/, query($db, "SELECT format('%s is dumped %s', c.oid::regclass, c.condition)
 		FROM pg_extension e, unnest(e.extconfig, e.extcondition) AS c (oid, condition) WHERE e.extname = 'transcribe'");

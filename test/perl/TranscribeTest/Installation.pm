@@ -48,6 +48,21 @@ sub make
 	}, $class;
 }
 
+# Build the extension for this PostgreSQL, and install it here: for one of
+# another major version than that which is being tested.  The programs know
+# nothing of PostgreSQL, and are taken as they are.
+sub install_extension
+{
+	my ($self) = @_;
+	my $tree = "$self->{dir}/extension";
+
+	mkdir $tree or die "could not make \"$tree\": $!";
+	run('cp', '-a', (grep { !/\.so$/ } glob "$source/transcribe* $source/Makefile $source/src"), $tree);
+	run('find', $tree, '-name', '*.o', '-delete');
+	run('make', '-s', '-C', $tree, "PG_CONFIG=$self->{pg_config}", 'install');
+	return;
+}
+
 # What Cluster's new() calls install_path.
 sub path { return dirname(dirname($_[0]->{pg_config})) }
 sub library_directory { return $_[0]->{libraries} }
