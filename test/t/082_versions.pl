@@ -14,7 +14,7 @@ my $faulty = start_faulty();
 my $wav = "$audio/austen-0880.wav";
 my $pg = TranscribeTest::Installation->make;
 my $old = $pg->version;
-my $node = start_cluster('versions', install_path => $pg->path);
+my $node = start_cluster('versions', install_path => $pg->path, 'transcribe.max_workers' => 1);
 my $log_position = 0;
 
 create_server($node, 'whisper', $faulty->url, retry_interval => '10ms');
@@ -140,6 +140,9 @@ is(scalar(() = new_log() =~ /WARNING:  extension/g), 1, 'nothing more is tried, 
 query('ALTER EXTENSION transcribe UPDATE');
 completes('waits for the update', 'the update alone wakes the worker');
 
+$node->safe_psql('other', "CREATE EXTENSION transcribe;
+	CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url . "', model 'm')");
+
 # Programs of another version than the library, until the restart.  How often
 # an agent is started is counted by a script in its place.
 my $starts = $pg->library_directory . '/starts';
@@ -178,6 +181,11 @@ foreach my $program (qw(transcribe_agent transcribe_media))
 	# The check has started one as well.
 	is(length(slurp_file($starts)), 2, "a $program of another version: it is not tried in a loop")
 	  if $program eq 'transcribe_agent';
+
+	# There is one worker, and it waits.
+	$node->safe_psql('other', "SELECT transcribe_enqueue('$program', '$wav')");
+	ok($node->poll_query_until('other', "SELECT error_code = 'other_version' FROM transcribe_jobs WHERE session_id = '$program'"),
+		"a $program of another version: a worker that waits makes room for one of another database");
 
 	$pg->install_program($program, $ours);
 	$node->restart;

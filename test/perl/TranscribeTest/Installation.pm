@@ -28,6 +28,16 @@ sub run
 	return;
 }
 
+# What a make that runs the tests has been told is not for this one.
+sub run_make
+{
+	my ($self, $tree, $target) = @_;
+
+	delete local @ENV{qw(MAKEFLAGS MAKELEVEL MFLAGS)};
+	run('make', '-s', '-C', $tree, "PG_CONFIG=$self->{pg_config}", $target);
+	return;
+}
+
 # Copy the installation; by default the one that is being tested.
 sub make
 {
@@ -59,7 +69,7 @@ sub install_extension
 	mkdir $tree or die "could not make \"$tree\": $!";
 	run('cp', '-a', (grep { !/\.so$/ } glob "$source/transcribe* $source/Makefile $source/src"), $tree);
 	run('find', $tree, '-name', '*.o', '-delete');
-	run('make', '-s', '-C', $tree, "PG_CONFIG=$self->{pg_config}", 'install');
+	$self->run_make($tree, 'install');
 	return;
 }
 
@@ -141,7 +151,7 @@ sub build
 	mkdir $tree or die "could not make \"$tree\": $!" if !-e $tree;
 	run('cp', '-a', (map { "$source/$_" } qw(Makefile transcribe.control src)), $tree);
 	$self->replace("$tree/$file", $change->(slurp_file("$tree/$file")));
-	run('make', '-s', '-C', $tree, "PG_CONFIG=$self->{pg_config}", $target);
+	$self->run_make($tree, $target);
 	return slurp_file("$tree/$target");
 }
 
