@@ -17,7 +17,6 @@ has once for all.  What copies of the template share with it still counts for
 each of them.  The peer's is measured in the same way.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -30,7 +29,7 @@ import time
 import urllib.request
 
 from recordings import ffmpeg
-from tables import Failed, conclude, heading, note, row
+from tables import Failed, heading, main, note, row
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MEDIA = os.path.abspath("transcribe_media")
@@ -270,37 +269,15 @@ def twenty(database, recordings, _scratch, rounds):
 PARTS = {"many": many, "hour": hour, "twenty": twenty}
 
 
-def main():
-    """Run the parts."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("recordings")
-    parser.add_argument("psql")
-    parser.add_argument("sockets")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("parts", nargs="*", metavar="PART",
-                        help=", ".join(PARTS))
-    options = parser.parse_intermixed_args()
-    unknown = set(options.parts) - set(PARTS)
-    if options.rounds < 1 or unknown:
-        parser.error(f"no such part: {', '.join(unknown)}" if unknown
-                     else "at least one round is needed")
-
-    database = Database(options.psql, options.sockets)
+@contextlib.contextmanager
+def prepared(recordings, psql, sockets):
+    """The database, the recordings, and a directory for more of them."""
+    database = Database(psql, sockets)
     database.query("CREATE EXTENSION transcribe")
-    print(f"medians of {options.rounds} rounds on {os.cpu_count()} cores; "
-          "the ratio is ours / peer")
     with tempfile.TemporaryDirectory() as scratch:
         os.chmod(scratch, 0o755)
-        for name in options.parts or PARTS:
-            PARTS[name](database, os.path.abspath(options.recordings),
-                        scratch, options.rounds)
-    conclude()
+        yield database, os.path.abspath(recordings), scratch
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failed as failed:
-        sys.exit(f"this did not work: {failed}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main(__doc__, ("recordings", "psql", "sockets"), PARTS, prepared)

@@ -11,7 +11,7 @@ the next.  What is printed are the medians of the rounds.  CPU seconds are
 user and system time of a process and of those it waited for.
 """
 
-import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -21,7 +21,7 @@ import tempfile
 import time
 
 from recordings import ffmpeg
-from tables import Failed, conclude, heading, note, row
+from tables import Failed, heading, limit, main, note, row
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MEDIA = os.path.abspath("transcribe_media")
@@ -164,8 +164,7 @@ def long(recordings, scratch, rounds):
 
     heading("Memory does not grow", "peak MB")
     row("60 minutes to 10", peaks(60), peaks(10), 1.2)
-    row(f"60 minutes to {MOST_MEMORY} MB", peaks(60),
-        [MOST_MEMORY] * rounds, 1)
+    limit("60 minutes", peaks(60), MOST_MEMORY)
     peak = pydub(talks[10], f"{scratch}/peer.mp3", "ends")["peak"]
     note(f"pydub, 10 minutes: {peak:.0f}")
 
@@ -180,38 +179,17 @@ def long(recordings, scratch, rounds):
 PARTS = {"convert": convert, "spare": waiting, "long": long}
 
 
-def main():
-    """Run the parts."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("recordings")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("parts", nargs="*", metavar="PART",
-                        help=", ".join(PARTS))
-    options = parser.parse_intermixed_args()
-    unknown = set(options.parts) - set(PARTS)
-    if options.rounds < 1 or unknown:
-        parser.error(f"no such part: {', '.join(unknown)}" if unknown
-                     else "at least one round is needed")
-
+@contextlib.contextmanager
+def prepared(recordings):
+    """The recordings, and a directory for what is made of them."""
     # Who comes first shall not be the one that waits for the disk.
-    for entry in os.scandir(options.recordings):
+    for entry in os.scandir(recordings):
         with open(entry, "rb") as file:
             while file.read(1 << 20):
                 pass
-
-    print(f"medians of {options.rounds} rounds on {os.cpu_count()} cores; "
-          "the ratio is ours / peer")
     with tempfile.TemporaryDirectory() as scratch:
-        for name in options.parts or PARTS:
-            PARTS[name](os.path.abspath(options.recordings), scratch,
-                        options.rounds)
-    conclude()
+        yield os.path.abspath(recordings), scratch
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failed as failed:
-        sys.exit(f"this did not work: {failed}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main(__doc__, ("recordings",), PARTS, prepared)
