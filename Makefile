@@ -7,7 +7,7 @@
 #   make bench-media          speed and memory against other tools, by hand
 #   make bench-wer            what Whisper hears in what was prepared, by hand
 #   make bench-requests       whole jobs, against the usual service, by hand
-#   make bench-queue          what the queue itself costs, by hand
+#   make bench-queue          the queue alone, against other queues, by hand
 #   make format               PostgreSQL's style for lines that were changed
 
 PG_CONFIG ?= pg_config
@@ -187,7 +187,7 @@ BATTERY_ROUNDS ?= 200
 check-crash:
 	BATTERY_ROUNDS=$(BATTERY_ROUNDS) $(srcdir)/check.sh tap 041_battery 046_battery_pid1
 
-# How the preparation compares with other tools, and what Whisper hears in it.
+# How ours compares with other tools, and what Whisper hears in what it prepares.
 # Run by hand; BENCH_PARTS chooses some of the tables.
 BENCH_ROUNDS ?= 3
 bench-media: transcribe_media test/bench/bin/spare

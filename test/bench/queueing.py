@@ -1,159 +1,312 @@
-"""What the queue itself costs: enqueueing, carrying, and doing nothing.
+"""What the queue itself costs, and what others do: enqueueing, carrying, and
+doing nothing.
 
-    queueing.py SOCKETS [--rounds N] [PART...]
+    queueing.py SOCKETS PEERS [--rounds N] [PART...]
 
 Run by "make bench-queue", which has started a server of its own, with
-PostgreSQL's and our settings as they are by default, and has put instant.c in
-the place of the agent: no file is read and no server is asked.  So what is
-left of a job is a row that is claimed, a request that is noted, a chunk and a
-segment that are saved, and a row that completes.  The parts are enqueue,
-latency, throughput and idle; all, if none is named.
+PostgreSQL's settings and ours as they are by default, has put instant.c in the
+place of the agent, and has installed other queues in PEERS.  The parts are
+enqueue, latency, throughput, full and idle; all, if none is named.
 
-Clients are sessions of libpq, and their times are those of CLOCK_MONOTONIC,
-as the agent's are.
+No file is read and no audio server is asked.  So what is left of a job of ours
+is a row that is claimed, a request that is noted, a chunk and a segment that
+are saved, and a row that completes.  The others' jobs do nothing.  Each round
+runs ours and all of them one after another, on the same server, which has an
+empty database for each; ratios are taken within a round.
+
+Times are those of CLOCK_MONOTONIC in all programs.  An enqueue is measured by
+its client: ours is libpq, the others' their own.
 """
 
-import argparse
-import ctypes
-import ctypes.util
+import contextlib
 import os
 import random
-import statistics
-import sys
 import time
 
-from tables import Failed, note
+from peer import PROGRAMS, Peer
+from session import Session
+from tables import Failed, heading, limit, main, note, row, rows
 
 RECORDING = "current_setting('data_directory') || '/PG_VERSION'"
 
+# Finished jobs that are in the tables for long.
+OLD = 1000000
 
-class Session:
-    """A connection to a database."""
+# Jobs that wait where throughput is measured, or are enqueued in a statement;
+# and those that are enqueued one by one where nobody waits for them.
+MANY = 10000
+ALONE = 2000
 
-    libpq = ctypes.CDLL(ctypes.util.find_library("pq"))
-    libpq.PQconnectdb.restype = ctypes.c_void_p
-    libpq.PQexec.restype = ctypes.c_void_p
-    libpq.PQgetvalue.restype = ctypes.c_char_p
-    libpq.PQresultErrorMessage.restype = ctypes.c_char_p
+# Recordings that the worker may have read at the same time.  By default there
+# are few, since each has a process; here none has.
+MEDIA_PROCESSES = 64
+
+# Jobs whose latency is taken, and least ms between two of them.
+JOBS = 200
+GAP = 20
+
+# What the others are set to: concurrency and batch.  Without batches pg-boss
+# takes a job each time that it polls.
+WARM = {
+    "graphile-worker": ("graphile-worker", 1, 0),
+    "graphile-worker, local queue": ("graphile-worker", 10, 11),
+    "pg-boss": ("pg-boss", 1, 1),
+    "River": ("River", 10, 0),
+    "procrastinate": ("procrastinate", 1, 0),
+}
+BATCHED = {
+    "graphile-worker, 10, queue of 50": ("graphile-worker", 10, 50),
+    "pg-boss, 4 x 100": ("pg-boss", 4, 100),
+    "River, 100": ("River", 100, 0),
+}
+SINGLE = {
+    "graphile-worker": ("graphile-worker", 10, 0),
+    "River": ("River", 10, 0),
+    "procrastinate": ("procrastinate", 10, 0),
+}
+
+# Two servers for one list, of which none gets jobs ahead of its requests: so
+# that there are ten in the worker.
+TEN = ("five", "other_five")
+
+
+class Ours:
+    """Our queue, in a database of its own."""
 
     def __init__(self, sockets, database):
-        self.connection = ctypes.c_void_p(self.libpq.PQconnectdb(
-            f"host={sockets} dbname={database}".encode()))
+        self.sockets = sockets
+        self.database = database
+        self.session = Session(sockets, database)
+        self.session.query("CREATE EXTENSION transcribe")
+        self.server("whisper", 0)
+        for name in TEN:
+            self.server(name, 5)
+        self.old = False
 
-    def query(self, sql):
-        """Run a statement; the first column of its rows."""
-        result = ctypes.c_void_p(
-            self.libpq.PQexec(self.connection, sql.encode()))
-        error = self.libpq.PQresultErrorMessage(result).decode()
-        values = [self.libpq.PQgetvalue(result, row, 0).decode()
-                  for row in range(self.libpq.PQntuples(result))]
-        self.libpq.PQclear(result)
-        if error:
-            raise Failed(error)
-        return values
+    def server(self, name, requests):
+        """A server that may be asked so much at the same time."""
+        self.session.query(
+            f"CREATE SERVER {name} FOREIGN DATA WRAPPER transcribe OPTIONS "
+            f"(url 'http://127.0.0.1:9/v1', max_requests '{requests}')")
 
-    def number(self, sql):
-        """The number that a query returns."""
-        return float(self.query(sql)[0])
+    def setting(self, name, value):
+        """Change a setting of all databases."""
+        self.session.query(f"ALTER SYSTEM SET {name} = {value}")
+        self.session.query("SELECT pg_reload_conf()")
 
-    def wait(self, sql):
-        """Wait until a query returns true."""
-        while self.query(sql) != ["t"]:
-            time.sleep(0.01)
+    def enqueue(self, name):
+        """Enqueue a job."""
+        self.session.query(f"SELECT transcribe_enqueue('{name}', {RECORDING})")
 
-    def drain(self):
-        """Wait until all jobs are done, and begin with empty tables."""
-        self.wait("SELECT NOT EXISTS (SELECT FROM transcribe_jobs WHERE "
-                  "status IN ('queued', 'preprocessing', 'transcribing'))")
-        failed = self.number("SELECT count(*) FROM transcribe_jobs "
-                             "WHERE status <> 'completed'")
+    def fill(self, count, more=""):
+        """Enqueue many in a statement."""
+        self.session.query(
+            f"SELECT count(transcribe_enqueue('many ' || n, {RECORDING}{more}))"
+            f" FROM generate_series(1, {count}) n")
+
+    def wait(self):
+        """Wait until all that are due are done; it shall cost little."""
+        self.session.wait(
+            "SELECT NOT EXISTS (SELECT FROM transcribe_jobs WHERE "
+            "status = 'queued' AND run_at <> 'infinity') AND NOT EXISTS "
+            "(SELECT FROM transcribe_jobs "
+            "WHERE status IN ('preprocessing', 'transcribing'))", 0.1)
+
+    def begin(self):
+        """With a worker that is there."""
+        self.session.query("CHECKPOINT")
+        self.enqueue("first")
+        self.wait()
+
+    def clear(self):
+        """Remove all but the old jobs."""
+        failed = self.session.number(
+            "SELECT count(*) FROM transcribe_jobs "
+            "WHERE status NOT IN ('queued', 'completed')")
         if failed:
-            raise Failed(f"{failed} jobs have not completed")
-        self.query("TRUNCATE transcribe_jobs, transcribe_chunks, "
-                   "transcribe_chunk_segments, transcribe_attempts")
+            raise Failed(f"{failed:.0f} jobs have not completed")
+        self.session.query("TRUNCATE transcribe_chunks, "
+                           "transcribe_chunk_segments, transcribe_attempts")
+        if self.old:
+            self.session.query("DELETE FROM transcribe_jobs "
+                               "WHERE NOT starts_with(session_id, 'old')")
+            self.session.query("VACUUM transcribe_jobs")
+        else:
+            self.session.query("TRUNCATE transcribe_jobs")
+
+    def age(self):
+        """Put many finished jobs into the tables, to stay there."""
+        self.begin()
+        self.session.query(
+            "INSERT INTO transcribe_jobs (session_id, path, server, owner, "
+            "status, progress, attempts, language, duration_s, created_at, "
+            "started_at, finished_at, home) "
+            "SELECT 'old ' || n, path, server, owner, status, progress, "
+            "attempts, language, duration_s, created_at, started_at, "
+            "finished_at, home "
+            f"FROM transcribe_jobs, generate_series(1, {OLD}) n")
+        self.old = True
+        self.clear()
+        self.session.query("VACUUM ANALYZE transcribe_jobs")
+
+    def rate(self, count):
+        """Rows a second, one in a transaction."""
+        started = time.monotonic()
+        for number in range(count):
+            self.enqueue(number)
+        return count / (time.monotonic() - started)
+
+    def latency(self, count, gap):
+        """For each job the times of its call, its return, and its OPEN in
+        the agent."""
+        times = []
+        self.begin()
+        for number in range(count):
+            called = time.monotonic()
+            self.enqueue(number)
+            times.append((called, time.monotonic()))
+            time.sleep(gap * random.uniform(1, 2) / 1000)
+        self.wait()
+        opened = dict(pair.split() for pair in self.session.query(
+            "SELECT session_id || ' ' || text FROM transcribe_segments "
+            "WHERE session_id ~ '^[0-9]+$'"))
+        return [(*pair, float(opened[str(number)]))
+                for number, pair in enumerate(times)]
+
+    def throughput(self, count, servers=("whisper",)):
+        """Jobs a second, of many that wait already: from the first claim
+        until the last job has completed."""
+        self.begin()
+        for name in servers:
+            self.session.query(f"ALTER SERVER {name} OPTIONS (ADD hold 'on')")
+        self.fill(count, f", server => '{','.join(servers)}'")
+        self.session.query("VACUUM ANALYZE transcribe_jobs")
+        for name in servers:
+            self.session.query(f"ALTER SERVER {name} OPTIONS (DROP hold)")
+        self.wait()
+        if self.session.number(
+                "SELECT count(*) FROM transcribe_segments "
+                "WHERE starts_with(session_id, 'many')") != count:
+            raise Failed("a segment is missing")
+        return count / self.session.number(
+            "SELECT extract(epoch FROM max(finished_at) - min(started_at)) "
+            "FROM transcribe_jobs WHERE starts_with(session_id, 'many')")
 
 
-def setting(session, name, value):
-    """Change a setting of the server."""
-    session.query(f"ALTER SYSTEM SET {name} = {value}")
-    session.query("SELECT pg_reload_conf()")
+# What a latency counts from.
+CALL, RETURN = 0, 1
 
 
-def figure(name, values, unit):
-    """A line: the median of all rounds."""
-    note(f"{name:58}{statistics.median(values):10.0f} {unit}")
+def portion(times, since, part):
+    """So many of the jobs were handled within this, in ms; or within a
+    microsecond, if that was before the client had its reply."""
+    waits = sorted(1000 * (each[2] - each[since]) for each in times)
+    return max(waits[int(len(waits) * part)], 0.001)
 
 
-def enqueue(session, _sockets, rounds):
-    """Rows into the queue; none of them is due."""
+def enqueue(ours, peers, rounds):
+    """Rows into the queue, while nobody takes any out."""
     alone, together = [], []
+    theirs = {name: [] for name in peers}
+    ours.setting("transcribe.enabled", "off")
     for _ in range(rounds):
+        alone.append(ours.rate(ALONE))
         started = time.monotonic()
-        for number in range(5000):
-            session.query(f"SELECT transcribe_enqueue({number}, {RECORDING}, "
-                          "run_at => 'infinity')")
-        alone.append(5000 / (time.monotonic() - started))
-        started = time.monotonic()
-        session.query(f"SELECT count(transcribe_enqueue('n' || n, {RECORDING},"
-                      " run_at => 'infinity')) FROM generate_series(1, 10000) n")
-        together.append(10000 / (time.monotonic() - started))
-        session.query("TRUNCATE transcribe_jobs")
-    print("\nEnqueue, one client")
-    figure("one row in a transaction", alone, "rows/s")
-    figure("10,000 rows in a statement", together, "rows/s")
+        ours.fill(MANY)
+        together.append(MANY / (time.monotonic() - started))
+        ours.clear()
+        for name, peer in peers.items():
+            theirs[name].append(peer.rate(ALONE))
+    ours.setting("transcribe.enabled", "DEFAULT")
+    heading("Enqueue, one client, one row in a transaction", "rows/s")
+    rows(alone, theirs, 2, least=True)
+    heading(f"Enqueue, {MANY} rows in a statement", "rows/s")
+    limit("transcribe_enqueue", together, 50000, least=True)
 
 
-def latency(session, _sockets, rounds):
-    """From an enqueue to the agent, with a worker that is idle.
+def latency(ours, peers, rounds):
+    """From an enqueue that commits by itself to who does the job, with a
+    worker that is idle."""
+    measured = {"ours": [], **{name: [] for name in WARM}}
+    for _ in range(rounds):
+        measured["ours"].append(ours.latency(JOBS, GAP))
+        ours.clear()
+        for name, (peer, *settings) in WARM.items():
+            measured[name].append(peers[peer].latency(JOBS, GAP, *settings))
 
-    The worker is woken by the commit itself, so that it may be sooner than
-    the client's reply: then the second of the two is negative."""
-    called, returned, opened = {}, {}, {}
-    for number in range(200 * rounds + 1):
-        called[number] = time.monotonic()
-        session.query(f"SELECT transcribe_enqueue({number}, {RECORDING})")
-        returned[number] = time.monotonic()
-        time.sleep(random.uniform(0.01, 0.03))
-    session.wait("SELECT NOT EXISTS (SELECT FROM transcribe_jobs "
-                 "WHERE status <> 'completed')")
-    for row in session.query("SELECT session_id || ' ' || text "
-                             "FROM transcribe_segments"):
-        number, text = row.split()
-        opened[int(number)] = float(text)
-    session.drain()
-    # The first has started the worker.
-    del opened[0]
-    print("\nFrom an enqueue that commits by itself to the OPEN in the agent")
-    for name, since in (("call", called), ("return", returned)):
-        late = sorted((at - since[n]) * 1e6 for n, at in opened.items())
-        figure(f"since its {name}, p50", [late[len(late) // 2]], "us")
-        figure(f"since its {name}, p99", [late[len(late) * 99 // 100]], "us")
+    def median(name, since):
+        return [portion(times, since, 0.5) for times in measured[name]]
+
+    heading("From the return of an enqueue to the handler, median", "ms")
+    best = rows(median("ours", RETURN),
+                {name: median(name, RETURN) for name in WARM}, 1 / 3)
+    row("99 % of ours, median of the best",
+        [portion(times, RETURN, 0.99) for times in measured["ours"]],
+        median(best, RETURN), 1)
+    heading("From the call of an enqueue to the handler, median", "ms")
+    for name in WARM:
+        row(name, median("ours", CALL), median(name, CALL))
 
 
-def carry(session, count):
-    """Jobs a second, of many that wait already."""
-    session.query("SELECT count(transcribe_enqueue('j' || n, "
-                  f"{RECORDING}, run_at => now() + '4 s')) "
-                  f"FROM generate_series(1, {count}) n")
-    session.query("VACUUM ANALYZE transcribe_jobs")
-    session.wait("SELECT NOT EXISTS (SELECT FROM transcribe_jobs "
-                 "WHERE status <> 'completed')")
-    seconds = session.number("SELECT extract(epoch FROM max(finished_at) - "
-                             "min(started_at)) FROM transcribe_jobs")
-    if session.number("SELECT count(*) FROM transcribe_segments") != count:
-        raise Failed("a segment is missing")
-    session.drain()
-    return count / seconds
+def throughput(ours, peers, rounds):
+    """Jobs through one worker, by one process of it."""
+    many, ten = [], []
+    theirs = {name: [] for name in BATCHED | SINGLE}
+    ours.setting("transcribe.media_processes", MEDIA_PROCESSES)
+    for number in range(rounds):
+        many.append(ours.throughput(MANY))
+        ours.clear()
+        ten.append(ours.throughput(MANY, TEN))
+        ours.clear()
+        for name, (peer, *settings) in (BATCHED | SINGLE).items():
+            # It takes longer than all the others.
+            if number == 0 or name != "procrastinate":
+                theirs[name].append(peers[peer].throughput(MANY, *settings))
+    ours.setting("transcribe.media_processes", "DEFAULT")
+    heading(f"{MANY} jobs that wait, one worker", "jobs/s")
+    rows(many, {name: theirs[name] for name in BATCHED}, 1, least=True)
+    note("ours: transcribe.jobs_per_worker = 200, "
+         f"transcribe.media_processes = {MEDIA_PROCESSES}")
+    heading("The same, ten at a time and no batches", "jobs/s")
+    rows(ten, {name: theirs[name] for name in SINGLE}, 1.5, least=True)
 
 
-def throughput(session, _sockets, rounds):
-    """Jobs through one worker."""
-    print("\nJobs through one worker, each with a segment, an attempt and a chunk")
-    for processes in (2, 64):
-        setting(session, "transcribe.media_processes", processes)
-        figure(f"transcribe.media_processes = {processes}",
-               [carry(session, 20000) for _ in range(rounds)], "jobs/s")
-    setting(session, "transcribe.media_processes", "DEFAULT")
+def full(ours, _peers, rounds):
+    """Many finished jobs in the tables, and an old snapshot that keeps all
+    that is done to others from being forgotten."""
+    ours.session.query("CREATE DATABASE old")
+    old = Ours(ours.sockets, "old")
+    old.age()
+    carried = {ours: [], old: []}
+    taken = {ours: [], old: []}
+    ours.setting("transcribe.media_processes", MEDIA_PROCESSES)
+    for _ in range(rounds):
+        for queue in carried:
+            if queue.old:
+                snapshot = Session(ours.sockets, queue.database)
+                snapshot.query("BEGIN ISOLATION LEVEL REPEATABLE READ")
+                snapshot.query("SELECT 1")
+            carried[queue].append(queue.throughput(MANY))
+            if queue.old:
+                queue.fill(MANY, ", run_at => 'infinity'")
+            else:
+                queue.clear()
+            taken[queue].append(queue.latency(JOBS, GAP))
+            if queue.old:
+                snapshot.close()
+            queue.clear()
+    ours.setting("transcribe.media_processes", "DEFAULT")
+    old.session.close()
+    ours.session.query("DROP DATABASE old WITH (FORCE)")
+    heading(f"With {OLD} finished jobs, {MANY} that wait, and an old snapshot; "
+            "peer: without", "ms")
+    for name, since, part in (
+            ("from the call to the handler, median", CALL, 0.5),
+            ("from the return to the handler, median", RETURN, 0.5)):
+        row(name, [portion(times, since, part) for times in taken[old]],
+            [portion(times, since, part) for times in taken[ours]], 1.5)
+    heading("The same", "jobs/s")
+    row(f"{MANY} jobs", carried[old], carried[ours], 1 / 1.5, least=True)
 
 
 def cpu(pid):
@@ -178,18 +331,18 @@ def busy_later(session, sockets):
                     f"{RECORDING}, run_at => now() + '1 day'))")
 
 
-def idle(session, sockets, _rounds):
+def idle(ours, _peers, _rounds):
     """Nothing to do, for a minute; looked at from a database of its own."""
-    busy_later(session, sockets)
-    session.query("CREATE DATABASE looking")
-    other = Session(sockets, "looking")
+    busy_later(ours.session, ours.sockets)
+    ours.session.query("CREATE DATABASE looking")
+    other = Session(ours.sockets, "looking")
     other.wait("SELECT NOT EXISTS (SELECT FROM pg_stat_activity "
                "WHERE backend_type = 'transcribe worker')")
     launcher = int(other.number("SELECT pid FROM pg_stat_activity "
                                 "WHERE backend_type = 'transcribe launcher'"))
-    session.query("ALTER SYSTEM SET autovacuum = off")
-    session.query("SELECT pg_reload_conf()")
-    session.query("SELECT pg_stat_force_next_flush()")
+    ours.session.query("ALTER SYSTEM SET autovacuum = off")
+    ours.session.query("SELECT pg_reload_conf()")
+    ours.session.query("SELECT pg_stat_force_next_flush()")
     counted = ("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database "
                "WHERE datname IS DISTINCT FROM 'looking'")
     # Sessions that rest tell what they have done after ten seconds.
@@ -199,42 +352,25 @@ def idle(session, sockets, _rounds):
     after = (other.number(counted), cpu(launcher))
     workers = other.number("SELECT count(*) FROM pg_stat_activity "
                            "WHERE backend_type = 'transcribe worker'")
-    print("\nIdle for a minute")
-    figure("workers", [workers], "")
-    figure("transactions", [after[0] - before[0]], "")
-    figure("CPU of the launcher", [(after[1] - before[1]) * 1000], "ms")
+    other.close()
+    heading("Idle for a minute", "")
+    limit("workers", [workers], 0)
+    limit("transactions", [after[0] - before[0]], 0)
+    limit("ms of a processor, by the launcher",
+          [(after[1] - before[1]) * 1000], 0)
 
 
 PARTS = {"enqueue": enqueue, "latency": latency, "throughput": throughput,
-         "idle": idle}
+         "full": full, "idle": idle}
 
 
-def main():
-    """Run the parts."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("sockets")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("parts", nargs="*", metavar="PART",
-                        help=", ".join(PARTS))
-    options = parser.parse_intermixed_args()
-    unknown = set(options.parts) - set(PARTS)
-    if options.rounds < 1 or unknown:
-        parser.error(f"no such part: {', '.join(unknown)}" if unknown
-                     else "at least one round is needed")
-
-    session = Session(options.sockets, "postgres")
-    session.query("CREATE EXTENSION transcribe")
-    session.query("CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe "
-                  "OPTIONS (url 'http://127.0.0.1:9/v1', max_requests '0')")
-    print(f"medians of {options.rounds} rounds on {os.cpu_count()} cores")
-    for name in options.parts or PARTS:
-        PARTS[name](session, options.sockets, options.rounds)
+@contextlib.contextmanager
+def prepared(sockets, installed):
+    """Ours, and the others."""
+    ours = Ours(sockets, "postgres")
+    yield ours, {name: Peer(ours.session, sockets, installed, name)
+                 for name in PROGRAMS}
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Failed as failed:
-        sys.exit(f"this did not work: {failed}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main(__doc__, ("sockets", "peers"), PARTS, prepared)

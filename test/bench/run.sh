@@ -10,9 +10,9 @@
 # The programs are those of the current directory, where make has built them;
 # for requests and queue the tree is built anew, into a private PostgreSQL that
 # is removed at the end.
-# Recordings and Python environments are kept in the cache (see
-# test/lib/common.sh).  What is measured depends on the machine, and on what
-# else it does meanwhile: look at the ratios.
+# Recordings, Python environments and the peers of queue are kept in the cache
+# (see test/lib/common.sh).  What is measured depends on the machine, and on
+# what else it does meanwhile: look at the ratios.
 
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -21,14 +21,24 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 kind=${1:-}
 [ $# = 0 ] || shift
 
+absent=
 if command -v dpkg-query > /dev/null
 then
     absent=$(missing ffmpeg pocketsphinx-testdata python3-venv)
-    if [ -n "$absent" ]
-    then
-        echo "to be installed first:" $absent >&2
-        exit 1
-    fi
+fi
+# Those of the distribution may be too old: go.mod says which Go it has to be,
+# and npm brings the Node that is used.
+if [ "$kind" = queue ]
+then
+    for command in go npm
+    do
+        command -v $command > /dev/null || absent="$absent $command"
+    done
+fi
+if [ -n "$absent" ]
+then
+    echo "to be installed first:" $absent >&2
+    exit 1
 fi
 
 case $kind in
@@ -56,6 +66,7 @@ case $kind in
         as_user "$python" test/bench/jobs.py "$cache/bench" "$bin/psql" "$work" "$@"
         ;;
     queue)
+        "$root/test/bench/peers/install.sh" "$cache/peers"
         throwaway bench
         trap clean_up EXIT
         trap 'exit 130' INT TERM HUP
@@ -65,7 +76,7 @@ case $kind in
             "$("$bin/pg_config" --pkglibdir)/transcribe_agent"
         start_postgresql > "$work/start.log" 2>&1 || { cat "$work/start.log"; exit 1; }
         cd "$work/src"
-        as_user python3 test/bench/queueing.py "$work" "$@"
+        as_user python3 test/bench/queueing.py "$work" "$cache/peers" "$@"
         ;;
     *)
         sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
