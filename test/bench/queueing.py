@@ -316,12 +316,12 @@ def cpu(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def busy_later(session, sockets):
+def busy_later(ours):
     """Databases with jobs that are due, or to be removed, tomorrow."""
-    setting(session, "transcribe.retain_failed", "'1d'")
+    ours.setting("transcribe.retain_failed", "'1d'")
     for number in range(3):
-        session.query(f"CREATE DATABASE later{number}")
-        later = Session(sockets, f"later{number}")
+        ours.session.query(f"CREATE DATABASE later{number}")
+        later = Session(ours.sockets, f"later{number}")
         later.query("CREATE EXTENSION transcribe")
         later.query("CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe "
                     "OPTIONS (url 'http://127.0.0.1:9/v1')")
@@ -333,7 +333,7 @@ def busy_later(session, sockets):
 
 def idle(ours, _peers, _rounds):
     """Nothing to do, for a minute; looked at from a database of its own."""
-    busy_later(ours.session, ours.sockets)
+    busy_later(ours)
     ours.session.query("CREATE DATABASE looking")
     other = Session(ours.sockets, "looking")
     other.wait("SELECT NOT EXISTS (SELECT FROM pg_stat_activity "
