@@ -202,8 +202,8 @@ obey(WireFrame *frame)
 
 /*
  * Read from the worker once, and obey.  False at end of file, or if it is of
- * another version.  The buffer is
- * given back when it is empty, which also wipes it.
+ * another version.  The buffer is given back when it is empty, which also wipes
+ * it.
  */
 static bool
 read_worker(void)

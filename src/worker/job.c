@@ -356,12 +356,13 @@ job_fail(Job *job, const char *code, bool retry, bool charge,
 	job_set_state(job, JOB_ENDING);
 }
 
-/* Our programs are of another version: the job waits in the queue, at no cost. */
+/* A program of ours is of another version: the job goes back, at no cost. */
 void
-job_await_restart(Job *job)
+job_await_restart(Job *job, const char *program)
 {
 	job_fail(job, "other_version", true, false, -1,
-			 "transcribe_agent is of another version than the library that the server has loaded");
+			 "%s is of another version than the library that the server has loaded",
+			 program);
 }
 
 /* Whether that is why it has failed, or that media is of another version. */
@@ -377,7 +378,7 @@ void
 job_agent_died(Job *job, const char *how)
 {
 	if (agent_is_stranger())
-		job_await_restart(job);
+		job_await_restart(job, "transcribe_agent");
 	if (job->state == JOB_WAITING || job->state >= JOB_ENDING)
 		return;
 	job_fail(job, "crashed", true, false, -1, "transcribe_agent %s", how);

@@ -174,7 +174,7 @@ extern void job_send_chunk(Job *job, JobChunk *chunk);
 extern void job_fail(Job *job, const char *code, bool retry, bool charge,
 					 int64 retry_after, const char *fmt,...) pg_attribute_printf(6, 7);
 extern void job_agent_died(Job *job, const char *how);
-extern void job_await_restart(Job *job);
+extern void job_await_restart(Job *job, const char *program);
 extern bool job_awaits_restart(Job *job);
 extern void job_drop(Job *job);
 extern void job_check_deadlines(Job *job);

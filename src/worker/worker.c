@@ -95,7 +95,7 @@ static bool visiting = true;	/* has found no job yet */
 static bool first_claim = true; /* has claimed no job yet */
 static bool check_prepared = true;	/* are there prepared transactions? */
 static bool no_extension = false;	/* nothing that we serve in this database */
-static bool parked = false;		/* our programs are of another version */
+static const char *parked = NULL;	/* this program is of another version */
 static int64 wake_at = 0;		/* the next turn is due by then */
 
 static volatile sig_atomic_t shutdown_requested = false;
@@ -263,7 +263,8 @@ park(const char *program)
 						program),
 				 errdetail("Jobs stay queued."),
 				 errhint("Restart the server.")));
-	warned = parked = true;
+	warned = true;
+	parked = program;
 	claim_wanted = true;
 	claim_after = worker_clock() + PARK_MS;
 }
@@ -559,9 +560,9 @@ claim_turn(void)
 	if (!claim_wanted || worker_clock() < claim_after)
 		return;
 
-	if (parked && jobs == NIL)
+	if (parked != NULL && jobs == NIL)
 		(void) agent_stop();
-	parked = false;
+	parked = NULL;
 
 	PG_TRY();
 	{
@@ -682,7 +683,9 @@ idle_turn(void)
 		pg_atomic_write_u32(&database->pending, 1);
 		return false;
 	}
-	if (jobs == NIL && parked && me->wanted)
+
+	/* One that waits for a restart may wait long: it comes back. */
+	if (jobs == NIL && parked != NULL && me->wanted)
 	{
 		claim_wanted = false;
 		next_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PARK_MS);
@@ -893,8 +896,8 @@ dispatch(void)
 	pump_agent();
 	foreach(lc, jobs)
 	{
-		if (parked && ((Job *) lfirst(lc))->state == JOB_WAITING)
-			job_await_restart(lfirst(lc));
+		if (parked != NULL && ((Job *) lfirst(lc))->state == JOB_WAITING)
+			job_await_restart(lfirst(lc), parked);
 	}
 	dispatch_recordings(jobs, me->give_way);
 	dispatch_requests(jobs, me->give_way, &wake_at);

@@ -6,8 +6,9 @@
 #	my $node = start_cluster('main', install_path => $pg->path);
 #
 # Versions that were never released are made here: their SQL objects are ours
-# and what the test adds, their library is ours built under another number.
-# Nothing of this touches the installation that other tests use.
+# and what the test adds, their library is ours built under another number, and
+# their programs ours with another version of the frames.  Nothing of this touches
+# the installation that other tests use.
 package TranscribeTest::Installation;
 
 use strict;
@@ -145,9 +146,8 @@ sub add_version
 sub build
 {
 	my ($self, $target, $file, $change) = @_;
-	my $tree = "$self->{dir}/source of $target";
+	my $tree = "$self->{dir}/source-$target";
 
-	$tree =~ tr/ /_/;
 	mkdir $tree or die "could not make \"$tree\": $!" if !-e $tree;
 	run('cp', '-a', (map { "$source/$_" } qw(Makefile transcribe.control src)), $tree);
 	$self->replace("$tree/$file", $change->(slurp_file("$tree/$file")));
