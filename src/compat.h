@@ -29,6 +29,11 @@
 #include "storage/waiteventset.h"
 #endif
 
+/* 18: as C11 has it, before the function */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 16: one function for all kinds of objects */
 #if PG_VERSION_NUM < 160000
 #define transcribe_server_usage(server, role) \

@@ -163,7 +163,7 @@ is_token(const char *value, size_t len)
 							 "ABCDEFGHIJKLMNOPQRSTUVWXYZ") >= len;
 }
 
-static pg_attribute_noreturn() void
+pg_noreturn static void
 report_value(const Option *option, const char *detail)
 {
 	ereport(ERROR,
