@@ -47,7 +47,7 @@
 #define TRANSCRIBE_MAX_JOBS_PER_WORKER	1000
 
 /*
- * Databases that can be known at once, 64 kB.  A cluster with more of them is
+ * Databases that can be known at once, 40 kB.  A cluster with more of them is
  * served too, by visiting all after a wake-up of one that is not known, as
  * long as so many do not have jobs at the same time.
  */

@@ -84,7 +84,8 @@ sub nothing_lost
 }
 
 my $sharedir = $node->config_data('--sharedir');
-my @scripts = map { "$sharedir/extension/transcribe--$_.sql" } '1.0--1.0.ddl', '1.0.ddl--1.0';
+my $version = query("SELECT default_version FROM pg_available_extensions WHERE name = 'transcribe'");
+my @scripts = map { "$sharedir/extension/transcribe--$_.sql" } "$version--ddl", "ddl--$version";
 my $may_update = -w "$sharedir/extension";
 if ($may_update)
 {
@@ -110,7 +111,7 @@ foreach my $phase (sort keys %phases)
 	{
 		skip 'the extension is installed where this user may not write', 2 if !$may_update;
 		# To a version that nobody serves, and back.
-		timed('ALTER EXTENSION', $phase, "ALTER EXTENSION transcribe UPDATE TO '1.0.ddl'; ALTER EXTENSION transcribe UPDATE TO '1.0'",
+		timed('ALTER EXTENSION', $phase, "ALTER EXTENSION transcribe UPDATE TO 'ddl'; ALTER EXTENSION transcribe UPDATE TO '$version'",
 			"$phase: ALTER EXTENSION UPDATE");
 	}
 	reach($phase, $phase);
