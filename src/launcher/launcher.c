@@ -316,31 +316,38 @@ follow_hint(void)
 }
 
 /*
- * Keep the databases that are at work for the next start: if there is one that
- * is missing in what is kept, or at the end, when others are to be left out.
+ * Keep the databases that are at work for the next start, before those that
+ * were.  Now and then one is added; at the end those are left out that have
+ * nothing to do any more.
  */
 static void
 keep_hint(bool at_end)
 {
 	Oid			hinted[STATE_DATABASES];
-	bool		at_work[STATE_DATABASES];
-	bool		missing = at_end;
+	Oid			rest[STATE_DATABASES];
+	bool		changed = at_end;
 	int			count = 0;
+	int			nrest = 0;
 
 	LWLockAcquire(state->lock, LW_SHARED);
 	for (int i = 0; i < STATE_DATABASES; i++)
 	{
-		at_work[i] = is_at_work(i);
-		if (at_work[i])
-			hinted[count++] = state->databases[i].dbid;
-		missing |= at_work[i] && !visit_of(i)->hinted;
+		Visit	   *visit = visit_of(i);
+
+		if (is_at_work(i))
+		{
+			changed |= !visit->hinted;
+			visit->hinted = true;
+			hinted[count++] = visit->dbid;
+		}
+		else if (visit->hinted && !at_end)
+			rest[nrest++] = visit->dbid;
 	}
 	LWLockRelease(state->lock);
-	if (!missing)
+	if (!changed)
 		return;
-	for (int i = 0; i < STATE_DATABASES; i++)
-		visits[i].hinted = at_work[i];
-	hint_write(hinted, count);
+	memcpy(&hinted[count], rest, nrest * sizeof(Oid));
+	hint_write(hinted, count + nrest);
 }
 
 /*
@@ -732,8 +739,12 @@ launch_workers(TimestampTz now)
 	{
 		int			i = (first + n) % STATE_DATABASES;
 		bool		due;
-		TimestampTz when = look_at(i, now, &due);
+		TimestampTz when;
 
+		/* Whoever takes it at this moment wakes us when he commits. */
+		if (!OidIsValid(state->databases[i].dbid))
+			continue;
+		when = look_at(i, now, &due);
 		if (when <= now && launch(i, now))
 			when = look_at(i, now, &due);
 		if (when > now)
