@@ -78,7 +78,7 @@ foreach my $change (@changes)
 {
 	my $name = $change->{name};
 
-	create_server($node, $name, $faulty->url($name eq 'key_dropped' ? 'key=sk-good' : 'ok'), max_attempts => 3);
+	create_server($node, $name, $faulty->url($name eq 'key_dropped' ? 'key=sk-good' : 'ok'), max_attempts => 3, request_timeout => '10min');
 	query("CREATE ROLE $name; GRANT USAGE ON FOREIGN SERVER $name TO $name;
 		CREATE USER MAPPING FOR $name SERVER $name OPTIONS (api_key 'sk-good')" . ($change->{path} ? "; GRANT pg_read_server_files TO $name" : ''));
 }
@@ -126,7 +126,7 @@ foreach my $change (@changes)
 
 # One of several chunks, whose owner, key and server go between two of them: the
 # first has been sent, and so are the others.
-create_server($node, 'long', $faulty->url('gate=long,key=sk-good'), chunk_seconds => 20, max_requests => 1);
+create_server($node, 'long', $faulty->url('gate=long,key=sk-good'), chunk_seconds => 20, max_requests => 1, request_timeout => '10min');
 query("CREATE ROLE leaves; GRANT USAGE ON FOREIGN SERVER long TO leaves; CREATE USER MAPPING FOR leaves SERVER long OPTIONS (api_key 'sk-good');
 	SET ROLE leaves; SELECT transcribe_enqueue('long', '$audio/talk.mp3', server => 'long')");
 $faulty->wait_for_calls(1, 'gate=long,key=sk-good');
@@ -136,7 +136,7 @@ wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'long'", 
 cmp_ok(query("SELECT count(*) FROM transcribe_chunks c JOIN transcribe_jobs j ON j.id = c.job_id WHERE j.session_id = 'long'"), '>', 1, 'chunk by chunk');
 
 # One whose attempt fails meanwhile is queued again, and says so then.
-create_server($node, 'failing', $faulty->url('gate=failing,status=500'), retry_interval => '10ms');
+create_server($node, 'failing', $faulty->url('gate=failing,status=500'), retry_interval => '10ms', request_timeout => '10min');
 query("CREATE ROLE fails; GRANT USAGE ON FOREIGN SERVER failing TO fails; SET ROLE fails; SELECT transcribe_enqueue('failing', '$wav', server => 'failing')");
 $faulty->wait_for_calls(1, 'gate=failing,status=500');
 query('DROP OWNED BY fails; DROP ROLE fails');

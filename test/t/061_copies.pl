@@ -66,7 +66,7 @@ sub is_adopted
 query('CREATE DATABASE calls', db => 'postgres');
 query("CREATE EXTENSION transcribe; CREATE ROLE alice; CREATE ROLE calls_owner LOGIN;
 	CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '$url', model 'm', max_attempts '1');
-	CREATE SERVER hanging FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url('hang') . "', model 'm');
+	CREATE SERVER hanging FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url('hang') . "', model 'm', request_timeout '1h');
 	CREATE SERVER refusing FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url('status=400') . "', model 'm');
 	GRANT USAGE ON FOREIGN SERVER whisper TO alice; CREATE USER MAPPING FOR alice SERVER whisper OPTIONS (api_key 'sk-alice');
 	ALTER DATABASE calls OWNER TO calls_owner");
