@@ -49,12 +49,23 @@ END $$;
 COMMENT ON FUNCTION transcribe_home() IS
 'identity of this database: jobs of another home stand still';
 
-CREATE FUNCTION transcribe_is_live(incarnation bigint) RETURNS boolean
-LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+CREATE FUNCTION transcribe_incarnations() RETURNS SETOF bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
-REVOKE ALL ON FUNCTION transcribe_is_live(bigint) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_is_live(bigint) IS
-'whether the worker that claimed a job under this number is running; asked per row, so that a worker that registers meanwhile counts';
+REVOKE ALL ON FUNCTION transcribe_incarnations() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_incarnations() IS
+'the numbers under which workers that are running claim jobs';
+
+-- The worker reads the bodies of its functions, and calls in them would be found
+-- by name: whoever may create in this schema could make another function of the
+-- name, and calls ambiguous.  There is but one view of a name.
+CREATE VIEW transcribe_here AS SELECT transcribe_home() AS home;
+COMMENT ON VIEW transcribe_here IS 'transcribe_home(), for the worker';
+COMMENT ON COLUMN transcribe_here.home IS 'identity of this database';
+CREATE VIEW transcribe_live AS
+    SELECT i.incarnation FROM transcribe_incarnations() AS i (incarnation);
+COMMENT ON VIEW transcribe_live IS 'transcribe_incarnations(), for the worker';
+COMMENT ON COLUMN transcribe_live.incarnation IS 'as in transcribe_jobs.claimed_by';
 
 CREATE FUNCTION transcribe_wake() RETURNS void
 LANGUAGE C VOLATILE PARALLEL UNSAFE
@@ -69,14 +80,6 @@ AS 'MODULE_PATHNAME';
 REVOKE ALL ON FUNCTION transcribe_refuse_truncate() FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_refuse_truncate() IS
 'refuses TRUNCATE to all but the table''s owner, because row security does not apply to it';
-
-CREATE FUNCTION transcribe_queue(server text, owner name, priority integer)
-RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.octet_length(server)::text || ' ' || server || ' ' || priority::text ||
-       ' ' || owner::text;
-COMMENT ON FUNCTION transcribe_queue(text, name, integer) IS
-'by what queued jobs stand together: another text for each server (or list of servers), owner and priority';
 
 -- ---------------------------------------------------------------------
 -- Tables
@@ -121,6 +124,10 @@ CREATE TABLE transcribe_jobs (
     claimed_by    bigint,
     replaced_by   bigint,
     home          bigint NOT NULL DEFAULT transcribe_home(),
+    queue         text COLLATE pg_catalog."C" NOT NULL
+                  GENERATED ALWAYS AS (pg_catalog.octet_length(server)::text || ' ' ||
+                                       server || ' ' || priority::text || ' ' ||
+                                       owner::text) STORED,
     -- One active job per owner, session and path.  A hash, because a path
     -- may be longer than a B-tree entry; with lengths, because any of them may
     -- hold any character.
@@ -135,11 +142,10 @@ CREATE TABLE transcribe_jobs (
 
 -- Jobs that are alike in all that decides when their turn comes stand together,
 -- so that neither one who has enqueued very many nor a server that has no room
--- is in the way of what else is waiting.  One expression for them and not three
--- columns, because a scan knows where to end by one column only.
+-- is in the way of what else is waiting.  One column for them and not three,
+-- because a scan knows where to end by one only.
 CREATE INDEX transcribe_jobs_queued
-    ON transcribe_jobs (home, (transcribe_queue(server, owner, priority) COLLATE pg_catalog."C"),
-                        run_at, id)
+    ON transcribe_jobs (home, queue, run_at, id)
     WHERE status = 'queued';
 CREATE INDEX transcribe_jobs_running ON transcribe_jobs (id)
     WHERE status IN ('preprocessing', 'transcribing');
@@ -183,6 +189,7 @@ COMMENT ON COLUMN transcribe_jobs.finished_at IS 'when it completed, failed or w
 COMMENT ON COLUMN transcribe_jobs.claimed_by IS 'incarnation of the worker that has it';
 COMMENT ON COLUMN transcribe_jobs.replaced_by IS 'the later job of the same owner, session and path whose result replaced this one''s';
 COMMENT ON COLUMN transcribe_jobs.home IS 'the database it was enqueued in; elsewhere it stands still until transcribe_adopt()';
+COMMENT ON COLUMN transcribe_jobs.queue IS 'another text for each server (or list of servers), priority and owner: among queued jobs with the same one the turn comes by run_at and id';
 
 CREATE TABLE transcribe_chunks (
     job_id        bigint NOT NULL,
@@ -673,8 +680,9 @@ BEGIN ATOMIC
                           THEN 'crashed' ELSE j.error_code END,
         finished_at = CASE WHEN j.crashes + 1 >= 3 THEN pg_catalog.clock_timestamp() END
     WHERE j.status IN ('preprocessing', 'transcribing')
-      AND j.home = transcribe_home()
-      AND (NOT COALESCE(transcribe_is_live(j.claimed_by), false)
+      AND j.home = (SELECT h.home FROM transcribe_here h)
+      AND (NOT EXISTS (SELECT FROM transcribe_live l
+                       WHERE l.incarnation = j.claimed_by)
            OR (j.claimed_by = transcribe_rescue.incarnation
                AND j.id NOT IN (SELECT pg_catalog.unnest(transcribe_rescue.held))))
     RETURNING j.*;
@@ -709,32 +717,32 @@ BEGIN ATOMIC
         UNION ALL
         SELECT n.*, o.until
         FROM others o CROSS JOIN LATERAL (
-            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" AS queue,
+            (SELECT j.queue,
                     j.server, j.owner, j.priority, j.run_at, j.id
              FROM transcribe_jobs j
              WHERE o.until IS NULL
-               AND j.status = 'queued' AND j.home = transcribe_home()
-               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" > o.queue
-             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C",
+               AND j.status = 'queued' AND j.home = (SELECT h.home FROM transcribe_here h)
+               AND j.queue > o.queue
+             ORDER BY j.queue,
                       j.run_at, j.id
              LIMIT 1)
             UNION ALL
-            (SELECT transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C",
+            (SELECT j.queue,
                     j.server, j.owner, j.priority, j.run_at, j.id
              FROM transcribe_jobs j
              WHERE o.until IS NOT NULL
-               AND j.status = 'queued' AND j.home = transcribe_home()
-               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" > o.queue
-               AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" < o.until
-             ORDER BY transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C",
+               AND j.status = 'queued' AND j.home = (SELECT h.home FROM transcribe_here h)
+               AND j.queue > o.queue
+               AND j.queue < o.until
+             ORDER BY j.queue,
                       j.run_at, j.id
              LIMIT 1)) n)
     SELECT k.queue, n.server, n.owner, n.priority, n.run_at, n.id
     FROM known k LEFT JOIN LATERAL (
         SELECT j.server, j.owner, j.priority, j.run_at, j.id
         FROM transcribe_jobs j
-        WHERE j.status = 'queued' AND j.home = transcribe_home()
-          AND transcribe_queue(j.server, j.owner, j.priority) COLLATE pg_catalog."C" = k.queue
+        WHERE j.status = 'queued' AND j.home = (SELECT h.home FROM transcribe_here h)
+          AND j.queue = k.queue
           AND (j.run_at, j.id) >= (k.run_at, k.id)
         ORDER BY j.run_at, j.id
         LIMIT 1) n ON true
@@ -759,10 +767,11 @@ BEGIN ATOMIC
     -- tenth of all that waits, and would join that by reading the whole table.
     WITH ready AS MATERIALIZED (
         SELECT q.id FROM transcribe_jobs q
-        WHERE q.status = 'queued' AND q.home = transcribe_home()
-          AND transcribe_queue(q.server, q.owner, q.priority) COLLATE pg_catalog."C"
-              = transcribe_queue(transcribe_claim.server, transcribe_claim.owner,
-                                 transcribe_claim.priority)
+        WHERE q.status = 'queued' AND q.home = (SELECT h.home FROM transcribe_here h)
+          AND q.queue = pg_catalog.octet_length(transcribe_claim.server)::text || ' ' ||
+                        transcribe_claim.server || ' ' ||
+                        transcribe_claim.priority::text || ' ' ||
+                        transcribe_claim.owner::text
           AND q.run_at <= pg_catalog.now()
           AND (q.run_at, q.id) >= (transcribe_claim.run_at, transcribe_claim.id)
         ORDER BY q.run_at, q.id
@@ -787,11 +796,11 @@ RETURNS record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT least((SELECT pg_catalog.min(j.finished_at) FROM transcribe_jobs j
-                  WHERE j.home = transcribe_home() AND j.status = 'failed'),
+                  WHERE j.home = (SELECT h.home FROM transcribe_here h) AND j.status = 'failed'),
                  (SELECT pg_catalog.min(j.finished_at) FROM transcribe_jobs j
-                  WHERE j.home = transcribe_home() AND j.status = 'cancelled')),
+                  WHERE j.home = (SELECT h.home FROM transcribe_here h) AND j.status = 'cancelled')),
            (SELECT pg_catalog.min(j.finished_at) FROM transcribe_jobs j
-            WHERE j.home = transcribe_home() AND j.status = 'completed');
+            WHERE j.home = (SELECT h.home FROM transcribe_here h) AND j.status = 'completed');
 END;
 REVOKE ALL ON FUNCTION transcribe_oldest() FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_oldest() IS

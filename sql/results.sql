@@ -168,10 +168,9 @@ SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 10);
 SELECT server, priority, run_at > now() AS not_yet FROM transcribe_waiting();
 -- groups that are known: looked for from their places on, whether anything is left there or not
 SELECT starts_with(w.queue, '4 gone ') AS gone, w.priority, j.session_id
-FROM transcribe_waiting(ARRAY[transcribe_queue('gone', current_user, 0), transcribe_queue('whisper', current_user, 1),
-                              transcribe_queue('whisper', current_user, 3)],
+FROM transcribe_waiting(ARRAY['4 gone 0 ' || current_user, '7 whisper 1 ' || current_user, '7 whisper 3 ' || current_user],
     '{-infinity,-infinity,-infinity}', '{0,0,0}') w LEFT JOIN transcribe_jobs j USING (id);
-SELECT w.priority, j.session_id FROM transcribe_waiting(ARRAY[transcribe_queue('whisper', current_user, 1)],
+SELECT w.priority, j.session_id FROM transcribe_waiting(ARRAY['7 whisper 1 ' || current_user],
     '{infinity}', '{0}') w LEFT JOIN transcribe_jobs j USING (id);
 
 -- jobs of another home stand still until they are adopted

@@ -77,7 +77,7 @@ SET ROLE regress_alice;
 SELECT transcribe_claim(1, 'whisper', 'regress_alice', 0, 1);
 SELECT transcribe_complete(1, '{1}', '{0}', NULL, '{0}');
 SELECT transcribe_adopt();
-SELECT transcribe_is_live(1);
+SELECT transcribe_incarnations();
 RESET ROLE;
 
 -- files: without pg_read_server_files only below the media directories

@@ -66,15 +66,6 @@
 	ExecCheckIndexConstraints(target, slot, estate, other, NULL, NIL)
 #endif
 
-/* 18: generated columns may be virtual */
-#if PG_VERSION_NUM < 180000
-#define transcribe_has_generated(constraints) \
-	((constraints)->has_generated_stored)
-#else
-#define transcribe_has_generated(constraints) \
-	((constraints)->has_generated_stored || (constraints)->has_generated_virtual)
-#endif
-
 /* 17: a wait-event set belongs to a resource owner; NULL: to the session */
 #if PG_VERSION_NUM < 170000
 #define transcribe_create_wait_event_set(nevents) \

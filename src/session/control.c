@@ -81,7 +81,7 @@ static Statement retry_job = {
 static Statement retry_failed = {
 	.sql = "UPDATE %1$s.transcribe_jobs j SET " QUEUED_AGAIN
 	"WHERE j.status OPERATOR(pg_catalog.=) 'failed' "
-	"AND j.home OPERATOR(pg_catalog.=) %1$s.transcribe_home() "
+	"AND j.home OPERATOR(pg_catalog.=) (SELECT h.home FROM %1$s.transcribe_here h) "
 	"AND " TABLES_OWNED
 	"AND j.finished_at OPERATOR(pg_catalog.>=) $3 "
 	"AND ($4 IS NULL OR j.served_by OPERATOR(pg_catalog.=) $4 "
@@ -109,7 +109,7 @@ static Statement purge_jobs = {
 	.sql = "WITH gone AS (DELETE FROM %1$s.transcribe_jobs d "
 	"WHERE d.id OPERATOR(pg_catalog.=) ANY (ARRAY("
 	"SELECT j.id FROM %1$s.transcribe_jobs j "
-	"WHERE j.home OPERATOR(pg_catalog.=) %1$s.transcribe_home() "
+	"WHERE j.home OPERATOR(pg_catalog.=) (SELECT h.home FROM %1$s.transcribe_here h) "
 	"AND j.status OPERATOR(pg_catalog.=) ANY ($3) "
 	"AND j.finished_at OPERATOR(pg_catalog.<) $4 "
 	"AND " TABLES_OWNED

@@ -11,6 +11,7 @@
 
 #include "common/hashfn.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -23,7 +24,7 @@
 PG_FUNCTION_INFO_V1(transcribe_preload_check);
 PG_FUNCTION_INFO_V1(transcribe_require_library);
 PG_FUNCTION_INFO_V1(transcribe_home_of);
-PG_FUNCTION_INFO_V1(transcribe_is_live);
+PG_FUNCTION_INFO_V1(transcribe_incarnations);
 
 /*
  * Warn, with the line to set, if the library was not preloaded.  Returns
@@ -99,10 +100,23 @@ transcribe_home_of(PG_FUNCTION_ARGS)
 												sizeof(home), 0));
 }
 
-/* SQL: whether the worker of this incarnation is running. */
+/* SQL: the incarnations of workers that are running. */
 Datum
-transcribe_is_live(PG_FUNCTION_ARGS)
+transcribe_incarnations(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(transcribe_state() != NULL &&
-				   state_is_live(PG_GETARG_INT64(0)));
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TranscribeState *state = transcribe_state();
+	int64		incarnations[TRANSCRIBE_MAX_WORKERS];
+	int			n;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	n = state == NULL ? 0 : state_incarnations(incarnations);
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value = Int64GetDatum(incarnations[i]);
+		bool		isnull = false;
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, &value, &isnull);
+	}
+	return (Datum) 0;
 }

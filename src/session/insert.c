@@ -10,9 +10,8 @@
  * here, and kept until the table changes.  What is done with it for a row is
  * what the executor does for INSERT ... ON CONFLICT DO NOTHING.
  *
- * Only the plain case is served: where somebody has put triggers, rules,
- * generated columns or indexes of other kinds on the table, and where another
- * row is in the way, nothing is inserted, and the caller does it with SQL.
+ * Only the plain case is served: where somebody has put triggers, rules or
+ * indexes of other kinds on the table, and where another row is in the way, nothing is inserted, and the caller does it with SQL.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,6 +23,7 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "optimizer/optimizer.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
@@ -68,14 +68,12 @@ static bool
 is_plain(Relation rel)
 {
 	TriggerDesc *triggers = rel->trigdesc;
-	TupleConstr *constraints = RelationGetDescr(rel)->constr;
 
 	return rel->rd_rules == NULL && rel->rd_rel->relkind == RELKIND_RELATION &&
 		(triggers == NULL ||
 		 !(triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
 		   triggers->trig_insert_before_statement ||
-		   triggers->trig_insert_after_statement)) &&
-		(constraints == NULL || !transcribe_has_generated(constraints));
+		   triggers->trig_insert_after_statement));
 }
 
 /* The expression of a column's default, ready to run; NULL if it has none. */
@@ -84,7 +82,8 @@ prepare_default(Relation rel, AttrNumber column)
 {
 	Node	   *expression;
 
-	if (TupleDescAttr(RelationGetDescr(rel), column - 1)->attisdropped)
+	if (TupleDescAttr(RelationGetDescr(rel), column - 1)->attisdropped ||
+		TupleDescAttr(RelationGetDescr(rel), column - 1)->attgenerated != '\0')
 		return NULL;
 	expression = build_column_default(rel, column);
 	return expression == NULL ? NULL : ExecPrepareExpr((Expr *) expression, estate);
@@ -190,6 +189,7 @@ insert_row(Relation rel)
 	uint32		token;
 	bool		conflict = false;
 
+	ExecComputeStoredGenerated(target, estate, slot, CMD_INSERT);
 	ExecConstraints(target, slot, estate);
 	if (!transcribe_check_index_constraints(target, slot, estate, &other))
 		return false;

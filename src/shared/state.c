@@ -149,16 +149,18 @@ state_worker_progress(int worker)
 	return &state->progress[worker * transcribe_jobs_per_worker];
 }
 
-/* Whether the worker of this incarnation is running. */
-bool
-state_is_live(int64 incarnation)
+/* The incarnations of workers that are running, into an array with room for all. */
+int
+state_incarnations(int64 *incarnations)
 {
-	bool		live = false;
+	int			n = 0;
 
 	LWLockAcquire(state->lock, LW_SHARED);
-	for (int i = 0; i < transcribe_max_workers && !live; i++)
-		live = state->workers[i].in_use && state->workers[i].pid != 0 &&
-			state->workers[i].incarnation == incarnation;
+	for (int i = 0; i < transcribe_max_workers; i++)
+	{
+		if (state->workers[i].in_use && state->workers[i].pid != 0)
+			incarnations[n++] = state->workers[i].incarnation;
+	}
 	LWLockRelease(state->lock);
-	return live;
+	return n;
 }

@@ -21,6 +21,8 @@
 #include "commands/async.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
 #include "pgstat.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -791,18 +793,16 @@ int64
 queue_purge(TimestampTz failed_before, TimestampTz completed_before,
 			int max_jobs)
 {
-	static Statement statement = {
-		.sql = "SELECT %1$s.transcribe_purge($1, $2, $3)",
-		.nargs = 3, .argtypes = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
-	};
-	Datum		values[3];
-	bool		isnull;
+	Oid			argtypes[] = {TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID};
+	List	   *name = list_make2(makeString(get_namespace_name(schema)),
+								  makeString("transcribe_purge"));
 
-	values[0] = TimestampTzGetDatum(failed_before);
-	values[1] = TimestampTzGetDatum(completed_before);
-	values[2] = Int32GetDatum(max_jobs);
-	execute(&statement, values, NULL);
-	return DatumGetInt64(column(0, 1, &isnull));
+	/* The one of exactly these types, and none that has more by default. */
+	return DatumGetInt64(OidFunctionCall3(LookupFuncName(name, lengthof(argtypes),
+														 argtypes, false),
+										  TimestampTzGetDatum(failed_before),
+										  TimestampTzGetDatum(completed_before),
+										  Int32GetDatum(max_jobs)));
 }
 
 /* When the first of the jobs of each kind ended; DT_NOEND if there is none. */

@@ -179,7 +179,10 @@ my @scripts = (
 		'transcribe_claim(bigint, text, text, integer, integer)', 'transcribe_claim(bigint, varchar, name, integer, integer)',
 		'transcribe_rescue(bigint)', 'transcribe_rescue(bigint, anyarray)', 'transcribe_lost(bigint, anyarray)',
 		'transcribe_save_attempts(json)', 'transcribe_save_attempts(text)', 'transcribe_saved(anyarray)',
-		'transcribe_transcribing(bigint, integer[])', 'transcribe_oldest(VARIADIC text[])', 'transcribe_is_live(numeric)',
+		'transcribe_transcribing(bigint, integer[])', 'transcribe_waiting(integer DEFAULT 0)', 'transcribe_oldest(VARIADIC text[])',
+		'transcribe_home(integer DEFAULT 0)', 'transcribe_is_live(numeric)', 'transcribe_wake(integer DEFAULT 0)',
+		'transcribe_claim(bigint, text, name, integer, integer)', 'transcribe_claim(bigint, text, name, integer, integer, integer DEFAULT 0)',
+		'transcribe_save_attempts(jsonb, bigint)', 'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
 		'transcribe_job_result(integer)', 'transcribe_result(varchar)', 'transcribe_purge(timestamptz, timestamptz)',
 		'transcribe_fail(bigint, bigint[], text[], text[], interval[], boolean[], boolean[])',
 		'transcribe_complete(bigint, bigint[], integer[], text[], double precision[])'), fires => 'SELECT transcribe_result(1::text::varchar)' ],
@@ -208,7 +211,7 @@ my @scripts = (
 	# What is another's.
 	[ 'a leaking function', 'SELECT count(*) FROM transcribe_jobs WHERE evil.f(path || session_id); SELECT count(*) FROM transcribe_segments WHERE evil.f(text);
 		SELECT count(*) FROM transcribe_chunk_segments WHERE evil.f(text); CREATE VIEW evil.v AS SELECT * FROM transcribe_chunk_segments; SELECT * FROM evil.v;
-		COPY transcribe_chunk_segments TO STDOUT; SELECT * FROM pg_stats WHERE tablename LIKE \'transcribe%\'', shows => qr/segment 1/, fires => "SELECT evil.f('leak'::text)" ],
+		COPY transcribe_chunk_segments TO STDOUT; SELECT * FROM pg_stats WHERE tablename LIKE \'transcribe%\'', shows => qr/segment 1|victim|$audio/, fires => "SELECT evil.f('leak'::text)" ],
 	[ 'reading by the worker\'s functions', "SELECT transcribe_saved(ARRAY(SELECT generate_series(1, 2000)::bigint)); SELECT transcribe_rescue(n) FROM generate_series(1, 3) n;
 		SELECT transcribe_claim(1, 'whisper', 'victim', 0, 10); SELECT transcribe_waiting(); SELECT transcribe_job_result(n) FROM generate_series(1, 2000) n;
 		SELECT transcribe_adopt(); SELECT transcribe_live_progress()", shows => qr/segment 1|victim|$audio/ ],
@@ -251,7 +254,8 @@ sub clean_up
 {
 	query("ROLLBACK PREPARED 'evil'") if query("SELECT count(*) FROM pg_prepared_xacts") > 0;
 	query('DROP OWNED BY attacker CASCADE; ALTER ROLE attacker NOSUPERUSER; ALTER ROLE attacker RESET ALL; TRUNCATE canary.sung');
-	query("SET session_replication_role = replica; DELETE FROM transcribe_jobs WHERE owner = 'attacker'");
+	query('SET session_replication_role = replica;' . join('', map { "DELETE FROM $_ WHERE owner = 'attacker';" }
+		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts)));
 	grant_all('postgres');
 	run_as('attacker', $tools);
 	return;
@@ -279,7 +283,7 @@ sub work_of_others
 		SELECT count(transcribe_retry_failed()); SELECT transcribe_delete(max(id)) FROM transcribe_jobs WHERE session_id = 'later'; SELECT count(*) >= 0 FROM transcribe_progress");
 	is("$stderr$stdout", "t\nt\nt\nt\n1\n\nt", "$name: and works as ever");
 	query("SET session_replication_role = replica; UPDATE transcribe_jobs SET home = home + 1 WHERE session_id = '$session'; RESET session_replication_role;
-		SELECT transcribe_adopt(); SELECT transcribe_purge(now(), now(), NULL::integer); ANALYZE transcribe_jobs; SELECT count(*) FROM transcribe_segments");
+		SELECT transcribe_adopt(); ANALYZE transcribe_jobs; SELECT count(*) FROM transcribe_segments");
 	return;
 }
 
@@ -314,7 +318,7 @@ foreach my $script (@scripts)
 	{
 		unlike($error, qr/syntax error/, "$name: planted");
 	}
-	unlike("$stdout$error", $more{shows}, "$name: shows nothing of others") if $more{shows};
+	unlike($stdout . $error . query("SELECT string_agg(song, ' ') FROM canary.sung"), $more{shows}, "$name: shows nothing of others") if $more{shows};
 	work_of_others($name);
 	is_silent($name, $since);
 	if ($more{fires})
@@ -340,6 +344,20 @@ $attacker->quit;
 $victim->quit;
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'late'", 'completed', 'a trigger that comes late keeps nobody from writing');
 is_silent('a trigger that comes late', $since);
+clean_up();
+
+# A job that the attacker refers to, in a transaction without an end.
+run_as('attacker', 'CREATE TABLE evil.fk (job_id bigint REFERENCES transcribe_jobs)');
+query("SELECT transcribe_hold_server('whisper')");
+run_as('victim', "SELECT transcribe_enqueue('referred to'::text, '$wav'::text, 'whisper'::text, 0, now(), '{}'::jsonb)");
+my $id = query("SELECT id FROM transcribe_jobs WHERE session_id = 'referred to'");
+$attacker = $node->background_psql('postgres', extra_params => [ '-U', 'attacker' ]);
+$attacker->query_safe("BEGIN; INSERT INTO evil.fk VALUES ($id)");
+query("SELECT transcribe_resume_server('whisper')");
+wait_for($node, "SELECT status FROM transcribe_jobs WHERE id = $id", 'completed', 'a job that is referred to runs');
+$attacker->query_safe('COMMIT');
+$attacker->quit;
+is(query("SELECT transcribe_delete($id)"), '', 'and can be deleted');
 clean_up();
 
 # The extension is dropped while a job runs, and the attacker puts functions in
