@@ -174,13 +174,27 @@ sub option_list
 	return join(', ', @list);
 }
 
+# Poll a query.  A psql that cannot connect, since the server is starting again,
+# may be gone before it has been sent the query, which is no end of the test.
+sub poll
+{
+	my ($node, $sql, $expected) = @_;
+
+	for (;;)
+	{
+		my $reached = eval { $node->poll_query_until('postgres', $sql, $expected) };
+		return $reached if !$@;
+		die $@ if $@ !~ /Broken pipe/;
+	}
+}
+
 # Wait until a query in "postgres" returns what is expected (default: t).
 # Returns whether it did; if not, says how the jobs stood.  With a name it is
 # an assertion too.
 sub wait_for
 {
 	my ($node, $sql, $expected, $name) = @_;
-	my $reached = $node->poll_query_until('postgres', $sql, $expected // 't');
+	my $reached = poll($node, $sql, $expected // 't');
 
 	# Reported at the caller's line.
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -263,22 +277,33 @@ sub postmaster_pid
 	return $pid;
 }
 
-# Processes of ours, of any cluster, that have outlived their parents: where the
-# postmaster is process 1, it has adopted them.
+# The number of a process in the innermost namespace that it is in.
+sub inner_pid
+{
+	my ($pid) = @_;
+
+	open(my $status, '<', "/proc/$pid/status") or return 0;
+	my ($inner) = join('', <$status>) =~ /^NSpid:.*\s(\d+)$/m;
+	return $inner // 0;
+}
+
+# Processes of ours, of any cluster, that have outlived their parents.  Agents and
+# media children are told who their parent is.
 sub orphans
 {
 	my %processes = all_processes();
 	my @found;
 
-	foreach my $process (values %processes)
+	foreach my $process (grep { $_->{state} ne 'Z' } values %processes)
 	{
-		my $parent = $processes{ $process->{ppid} } // { comm => '', title => '' };
+		my $parent = $processes{ $process->{ppid} };
 
-		next if $process->{state} eq 'Z';
 		push @found, $process
-		  if ($process->{comm} eq 'transcribe_agen' && $parent->{title} !~ /^postgres: /)
-		  || ($process->{comm} eq 'transcribe_medi' && $parent->{comm} ne 'transcribe_agen')
-		  || ($process->{title} =~ /^postgres: .*transcribe / && $parent->{comm} ne 'postgres');
+		  if ( $process->{comm} =~ /^transcribe_/
+			&& $process->{title} =~ / --(?:child|template) (\d+)$/
+			&& inner_pid($process->{ppid}) != $1)
+		  || ( $process->{title} =~ /^postgres: .*transcribe (?:worker|launcher)/
+			&& ($parent->{comm} // '') ne 'postgres');
 	}
 	return @found;
 }

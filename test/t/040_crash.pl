@@ -140,7 +140,7 @@ $job = start_job();
 $worker = worker_pid();
 @agents = ours('transcribe_agen');
 kill 'KILL', $worker;
-$node->poll_query_until('postgres', "SELECT pid <> $launcher FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'");
+wait_for($node, "SELECT pid <> $launcher FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'");
 my $ready = time;
 $faulty->wait_for_calls(2, "gate=$job");
 cmp_ok(time - $ready, '<', 5, 'kill -9 of the worker: the job is taken up again');

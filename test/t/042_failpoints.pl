@@ -151,7 +151,7 @@ sub outcome
 {
 	my $session = $case->{name};
 
-	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'transcribe worker')
+	wait_for($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'transcribe worker')
 		AND NOT EXISTS (SELECT FROM transcribe_jobs WHERE status NOT IN ('completed', 'failed'))
 		AND EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'transcribe launcher')");
 	my $row = query("SELECT COALESCE(min(status), 'nothing'), count(*), max(crashes) > 1,

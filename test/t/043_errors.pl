@@ -135,7 +135,7 @@ SKIP:
 	  if system("@container[0 .. 6] '$container[7]' sh true 2>/dev/null") != 0;
 
 	my $postmaster = start_postmaster($node, @container);
-	ok($node->poll_query_until('postgres', 'SELECT true'), 'the postmaster is up');
+	wait_for($node, 'SELECT true', 't', 'the postmaster is up');
 	query("CREATE TABLESPACE small LOCATION '$disk'");
 	query('ALTER TABLE transcribe_chunk_segments SET TABLESPACE small; TRUNCATE transcribe_chunk_segments');
 	$node->psql('postgres', "COPY (SELECT repeat('x', 10000) FROM generate_series(1, 1000)) TO '$disk/filler'");

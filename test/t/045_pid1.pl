@@ -21,7 +21,7 @@ $node->stop;
 
 # The postmaster itself is what unshare starts.
 my $pid = start_postmaster($node, @container);
-ok($node->poll_query_until('postgres', 'SELECT true'), 'the postmaster is up');
+wait_for($node, 'SELECT true', 't', 'the postmaster is up');
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 

@@ -73,7 +73,7 @@ sub postmaster
 sub start
 {
 	$child = start_postmaster($node, @container);
-	$node->poll_query_until('postgres', 'SELECT true');
+	wait_for($node, 'SELECT true');
 	return;
 }
 
@@ -143,8 +143,8 @@ sub round
 	wait_until(sub { @victims = $kind->{whom}->() });
 	my $victim = $victims[ int rand @victims ];
 	my @before = processes_of($child);
-	my $died = time;
 	kill $kind->{signal} // 'KILL', $victim->{pid};
+	my $died = time;
 	if ($kind->{restart})
 	{
 		wait_postmaster($child);
@@ -153,15 +153,13 @@ sub round
 	}
 	eval { $stream->{run}->finish };
 
-	# Its request comes again.  To be back at work is to send any, since the
-	# server was ready; if that has not restarted, to send this one.
+	# Its request comes again, when its turn comes.  To be back at work is to send
+	# any, since the server was ready if it has restarted.
 	if ($kind->{interrupts})
 	{
 		ok($faulty->wait_for_calls(2, $gate), "$what: the job is taken up again");
-		my $ready = ready_since($log_begin);
-		my $again = $ready ? min(grep { $_ > $ready } map { $_->{start} } $faulty->log)
-		  : ($faulty->log($gate))[1]{start};
-		my $delay = $again - ($ready // $died);
+		my $from = ready_since($log_begin) // $died;
+		my $delay = min(grep { $_ > 0 } map { $_->{start} - $from } $faulty->log);
 		push @{ $delays{$death} }, $delay;
 		cmp_ok($delay, '<', $ready_limit, "$what: soon");
 	}
@@ -204,7 +202,8 @@ sub audit
 
 		push @more, "$session: $calls requests for $chunks chunks" if $calls < $chunks || $calls > $chunks + 1;
 	}
-	is("@more", '', "$what: one request more at most for each job");
+	is(join("\n", @more), '', "$what: one request more at most for each job")
+	  or diag(query("SELECT j.session_id, j.attempts, j.crashes, a.* FROM transcribe_attempts a JOIN transcribe_jobs j ON j.id = a.job_id WHERE $of_round ORDER BY a.id"));
 
 	# No claim, no slot, no process of those that died.
 	is(query('SELECT count(*) FROM transcribe_progress'), '0', "$what: no slot is taken");
@@ -231,8 +230,7 @@ sub run
 	my $seed = $ENV{BATTERY_SEED} // int(time * 1000) % 1_000_000;
 	my @order;
 
-	note("BATTERY_SEED=$seed BATTERY_ROUNDS=$rounds");
-	diag("BATTERY_SEED=$seed");
+	diag("$name: BATTERY_ROUNDS=$rounds BATTERY_SEED=$seed");
 	srand $seed;
 	$audio = make_audio();
 	$faulty = start_faulty();
