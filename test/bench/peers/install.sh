@@ -18,7 +18,8 @@ rm -rf "$dir"
 mkdir -p "$dir"
 cp "$here"/*.* "$dir"
 cd "$dir"
-npm install --no-package-lock --no-audit --no-fund
+# That the Node of the system is too old for them is no error.
+npm install --no-package-lock --no-audit --no-fund --loglevel error
 go build -o river .
 "$here/../../whisper/venv.sh" "$dir/venv" "$here/requirements.txt" > /dev/null
 chmod -R a+rX .
