@@ -333,25 +333,16 @@ def busy_later(ours):
 
 
 def idle(ours, _peers, _rounds):
-<<<<<<< ours
-    """Nothing to do, for a minute; looked at from a database of its own."""
+    """Nothing to do, for a minute; looked at from a database of its own, and
+    without autovacuum, whose transactions would be counted too."""
+    ours.setting("autovacuum", "off")
     busy_later(ours)
     ours.session.query("CREATE DATABASE looking")
     other = Session(ours.sockets, "looking")
-    other.wait("SELECT NOT EXISTS (SELECT FROM pg_stat_activity "
-               "WHERE backend_type = 'transcribe worker')")
-=======
-    """Nothing to do, for a minute; looked at from another database, and
-    without autovacuum, whose transactions would be counted too."""
-    ours.setting("autovacuum", "off")
-    other = Session(ours.sockets, "template1")
     other.wait("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE "
                "backend_type IN ('transcribe worker', 'autovacuum worker'))")
->>>>>>> theirs
     launcher = int(other.number("SELECT pid FROM pg_stat_activity "
                                 "WHERE backend_type = 'transcribe launcher'"))
-    ours.session.query("ALTER SYSTEM SET autovacuum = off")
-    ours.session.query("SELECT pg_reload_conf()")
     ours.session.query("SELECT pg_stat_force_next_flush()")
     counted = ("SELECT sum(xact_commit + xact_rollback) FROM pg_stat_database "
                "WHERE datname IS DISTINCT FROM 'looking'")
