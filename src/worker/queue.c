@@ -621,7 +621,8 @@ put_chunk(Columns *columns, Job *job, JobChunk *chunk)
 			 job->options.model : job->server.model);
 	put_text(columns, 10, job->language);
 	/* The row of one that completes in a moment moves only once. */
-	put_if(columns, 11, !job_all_answered(job), Int32GetDatum(job_percent(job)));
+	put_if(columns, 11, job->state == JOB_ENDING || !job_all_answered(job),
+		   Int32GetDatum(job_percent(job)));
 	put_if(columns, 13, chunk->channel != WIRE_MIXED, Int32GetDatum(chunk->channel));
 	put(columns, 14, Float8GetDatum(chunk->loudness));
 }

@@ -13,7 +13,7 @@ plan skip_all => 'this build has no failpoints' if !has_failpoints();
 
 my $audio = make_audio();
 my $faulty = start_faulty();
-my $node = start_cluster('errors', restart_after_crash => 'on', 'transcribe.idle_timeout' => '0');
+my $node = start_cluster('errors', restart_after_crash => 'on', 'transcribe.idle_timeout' => '1s');
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 sub worker_pid { return query("SELECT pid FROM pg_stat_activity WHERE backend_type = 'transcribe worker'") }
