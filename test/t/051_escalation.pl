@@ -367,6 +367,8 @@ sub drop_under_job
 	my ($db, $schema, $drop) = @_;
 	my $scenario = "gate=$db";
 
+	$node->append_conf('postgresql.conf', "transcribe.naptime = '1h'");
+	$node->reload;
 	query("CREATE DATABASE $db");
 	query($canary . "CREATE SCHEMA IF NOT EXISTS $schema; CREATE EXTENSION transcribe SCHEMA $schema;
 		CREATE SERVER whisper FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url($scenario) . "', model 'm', request_timeout '10min');
