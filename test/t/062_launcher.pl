@@ -169,7 +169,10 @@ sub first_visited
 }
 is(first_visited('immediate'), $last, 'the database that was at work when the server crashed is visited first');
 wait_completed('last', 's', 'and works on');
+# The database of this server is looked into, and is not at work after that.
+$from = log_end();
 create_server($node, 'unused', $faulty->url);
+$node->wait_for_log('transcribe worker for database ' . oid('postgres') . '\b', $from);
 query("SELECT transcribe_enqueue('later', '$wav', run_at => '2100-01-01')", 'last');
 wait_in('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
 is(first_visited('fast'), $last, 'so is the one whose jobs waited when it was shut down');
