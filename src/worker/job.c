@@ -558,7 +558,7 @@ job_cut_again(Job *job)
 {
 	if ((job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING) ||
 		(!job->cuts_again && !has_too_long(job)) ||
-		job->requests > 0 || count_chunks(job, CHUNK_ANSWERED) > 0)
+		job->requests > 0 || job_has_answers(job))
 		return;
 	job_drop(job);
 	keep_saved(job);
@@ -1164,6 +1164,21 @@ bool
 job_has_answers(Job *job)
 {
 	return count_chunks(job, CHUNK_ANSWERED) > 0;
+}
+
+/* The chunks whose answers are not saved yet. */
+List *
+job_answered_chunks(Job *job)
+{
+	List	   *answered = NIL;
+	ListCell   *lc;
+
+	foreach(lc, job->chunks)
+	{
+		if (((JobChunk *) lfirst(lc))->state == CHUNK_ANSWERED)
+			answered = lappend(answered, lfirst(lc));
+	}
+	return answered;
 }
 
 /*

@@ -183,6 +183,7 @@ extern bool job_notes_transcribing(Job *job, int64 now);
 extern bool job_wants_durable_write(Job *job);
 extern bool job_all_answered(Job *job);
 extern bool job_has_answers(Job *job);
+extern List *job_answered_chunks(Job *job);
 extern bool job_has_saved(Job *job);
 extern void job_written(Job *job);
 extern int	job_percent(Job *job);

@@ -648,13 +648,8 @@ queue_save_chunks(int64 incarnation, List *jobs, const char *segments)
 		Job		   *job = lfirst(lc);
 		ListCell   *cell;
 
-		foreach(cell, job->chunks)
-		{
-			JobChunk   *chunk = lfirst(cell);
-
-			if (chunk->state == CHUNK_ANSWERED)
-				put_chunk(&columns, job, chunk);
-		}
+		foreach(cell, job_answered_chunks(job))
+			put_chunk(&columns, job, lfirst(cell));
 	}
 	values[0] = Int64GetDatum(incarnation);
 	values[12] = jsonb_datum(segments);

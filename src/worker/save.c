@@ -221,13 +221,8 @@ save_answers(int64 incarnation, List *jobs)
 		Job		   *job = lfirst(lc);
 		ListCell   *cell;
 
-		foreach(cell, job->chunks)
-		{
-			JobChunk   *chunk = lfirst(cell);
-
-			if (chunk->state == CHUNK_ANSWERED)
-				append_answer(&out, job, chunk);
-		}
+		foreach(cell, job_answered_chunks(job))
+			append_answer(&out, job, lfirst(cell));
 	}
 	appendStringInfoChar(&out, ']');
 	queue_save_chunks(incarnation, jobs, out.data);

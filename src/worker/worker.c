@@ -123,12 +123,6 @@ worker_is_leaving(void)
 	return shutdown_requested;
 }
 
-int64
-worker_incarnation(void)
-{
-	return incarnation;
-}
-
 /*
  * SIGTERM.  The loop notices within milliseconds; only a commit that waits
  * for a standby has to be told in PostgreSQL's own way.

@@ -26,9 +26,6 @@ extern bool worker_is_leaving(void);
 /* Have it look at the queue, though nobody says that there is something. */
 extern void worker_look_again(void);
 
-/* The number under which this worker claims jobs. */
-extern int64 worker_incarnation(void);
-
 /*
  * Begin and end a transaction; and out of one, after an error, which goes to the
  * log unless it stands there already.
