@@ -14,6 +14,8 @@ class Session:
     libpq = ctypes.CDLL(ctypes.util.find_library("pq"))
     libpq.PQconnectdb.restype = ctypes.c_void_p
     libpq.PQexec.restype = ctypes.c_void_p
+    libpq.PQprepare.restype = ctypes.c_void_p
+    libpq.PQexecPrepared.restype = ctypes.c_void_p
     libpq.PQgetvalue.restype = ctypes.c_char_p
     libpq.PQresultErrorMessage.restype = ctypes.c_char_p
 
@@ -27,8 +29,22 @@ class Session:
 
     def query(self, sql):
         """Run a statement; the first column of its rows."""
-        result = ctypes.c_void_p(
-            self.libpq.PQexec(self.connection, sql.encode()))
+        return self.values(self.libpq.PQexec(self.connection, sql.encode()))
+
+    def prepare(self, name, sql):
+        """Have a statement parsed once, as many drivers do by themselves."""
+        self.values(self.libpq.PQprepare(
+            self.connection, name.encode(), sql.encode(), 0, None))
+
+    def execute(self, name, value):
+        """Run one that is prepared, with a value for its parameter."""
+        values = (ctypes.c_char_p * 1)(str(value).encode())
+        return self.values(self.libpq.PQexecPrepared(
+            self.connection, name.encode(), 1, values, None, None, 0))
+
+    def values(self, result):
+        """The first column of a result, which is done with then."""
+        result = ctypes.c_void_p(result)
         error = self.libpq.PQresultErrorMessage(result).decode()
         values = [self.libpq.PQgetvalue(result, row, 0).decode()
                   for row in range(self.libpq.PQntuples(result))]
