@@ -50,6 +50,10 @@ lower_earliest(StateDatabase *db, TimestampTz run_at)
  * Flag the database and wake who serves it: its worker, else the launcher.
  * A worker that leaves at this moment hands the flag over, because its exit
  * wakes the launcher after it has taken its latch out of the slot.
+ *
+ * Where the flag stands already, whoever set it wakes, and whoever takes it
+ * down has yet to look: a signal for each of very many commits would cost both
+ * sides more than a row does.
  */
 static void
 wake_now(TranscribeState *state)
@@ -61,9 +65,8 @@ wake_now(TranscribeState *state)
 		if (servers_altered)
 			pg_atomic_write_u32(&db->altered, 1);
 		lower_earliest(db, wake_earliest);
-		pg_memory_barrier();
-		pg_atomic_write_u32(&db->pending, 1);
-		pg_memory_barrier();
+		if (pg_atomic_exchange_u32(&db->pending, 1) != 0)
+			return;
 		if (pg_atomic_read_u64(&db->worker) != 0)
 		{
 			state_wake(&db->worker);
