@@ -48,7 +48,6 @@ OBJS = \
 	src/launcher/hint.o \
 	src/launcher/launcher.o \
 	src/worker/agent.o \
-	src/worker/attempts.o \
 	src/worker/claim.o \
 	src/worker/dispatch.o \
 	src/worker/endpoint.o \

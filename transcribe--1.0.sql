@@ -765,8 +765,9 @@ LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     -- An array, because the planner takes a limit that it does not know for a
     -- tenth of all that waits, and would join that by reading the whole table.
+    -- Of places, because what is locked stays where it is.
     WITH ready AS MATERIALIZED (
-        SELECT q.id FROM transcribe_jobs q
+        SELECT q.ctid FROM transcribe_jobs q
         WHERE q.status = 'queued' AND q.home = (SELECT h.home FROM transcribe_here h)
           AND q.queue = pg_catalog.octet_length(transcribe_claim.server)::text || ' ' ||
                         transcribe_claim.server || ' ' ||
@@ -782,7 +783,7 @@ BEGIN ATOMIC
         SET status = 'preprocessing',
             claimed_by = transcribe_claim.incarnation,
             started_at = COALESCE(j.started_at, pg_catalog.clock_timestamp())
-        WHERE j.id = ANY (ARRAY(SELECT ready.id FROM ready))
+        WHERE j.ctid = ANY (ARRAY(SELECT ready.ctid FROM ready))
         RETURNING j.*)
     SELECT c.* FROM claimed c ORDER BY c.run_at, c.id;
 END;
@@ -856,8 +857,26 @@ COMMENT ON FUNCTION transcribe_saved(bigint[]) IS
 
 -- Each of the following takes the jobs of one turn of the worker together: its
 -- arrays belong together element by element, NULL stands for one that is left
--- out.  Returned are the jobs whose claim holds; the others are changed in
--- nothing.
+-- out.  A transaction that saves begins with transcribe_hold: what it says holds
+-- until the end, since the rows are locked.  Those who write into the jobs' own
+-- rows look again, at no cost, and return the jobs whose claim holds; those who
+-- write beside them rely on it.
+
+CREATE FUNCTION transcribe_hold(
+    incarnation bigint, job_ids bigint[], OUT job_id bigint, OUT held boolean)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    SELECT j.id, (j.claimed_by = transcribe_hold.incarnation) IS TRUE
+                 AND j.status IN ('preprocessing', 'transcribing')
+    FROM transcribe_jobs j
+    WHERE j.id = ANY (transcribe_hold.job_ids)
+    ORDER BY j.id
+    FOR NO KEY UPDATE;
+END;
+REVOKE ALL ON FUNCTION transcribe_hold(bigint, bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_hold(bigint, bigint[]) IS
+'lock jobs until the transaction ends, and say of each whether the claim holds; of those that are deleted nothing is returned';
 
 CREATE FUNCTION transcribe_start_over(incarnation bigint, job_ids bigint[])
 RETURNS SETOF bigint
@@ -898,105 +917,128 @@ COMMENT ON FUNCTION transcribe_transcribing(bigint, bigint[]) IS
 'the first requests of the jobs are under way; returns those whose claim holds';
 
 CREATE FUNCTION transcribe_save_chunks(
-    incarnation bigint, job_ids bigint[], chunk_nos integer[], plans text[],
+    job_ids bigint[], owners text[], chunk_nos integer[], plans text[],
     start_s double precision[], end_s double precision[],
-    audio_s double precision[], spans text[], servers text[], models text[],
-    languages text[], progress integer[], segments jsonb,
-    channels integer[] DEFAULT NULL,
-    loudness_lufs double precision[] DEFAULT NULL)
+    audio_s double precision[], spans text[], channels integer[],
+    loudness_lufs double precision[], servers text[], models text[],
+    languages text[])
+RETURNS void
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    INSERT INTO transcribe_chunks (job_id, owner, chunk_no, plan, start_s, end_s,
+                                   audio_s, spans, channel, loudness_lufs, server,
+                                   model, language)
+    SELECT g.job_id, g.owner, g.chunk_no, g.plan, g.start_s, g.end_s, g.audio_s,
+           g.spans::double precision[], g.channel, g.loudness_lufs, g.server,
+           g.model, g.language
+    FROM unnest(transcribe_save_chunks.job_ids, transcribe_save_chunks.owners,
+                transcribe_save_chunks.chunk_nos, transcribe_save_chunks.plans,
+                transcribe_save_chunks.start_s, transcribe_save_chunks.end_s,
+                transcribe_save_chunks.audio_s, transcribe_save_chunks.spans,
+                transcribe_save_chunks.channels,
+                transcribe_save_chunks.loudness_lufs,
+                transcribe_save_chunks.servers, transcribe_save_chunks.models,
+                transcribe_save_chunks.languages)
+         AS g (job_id, owner, chunk_no, plan, start_s, end_s, audio_s, spans,
+               channel, loudness_lufs, server, model, language);
+END;
+REVOKE ALL ON FUNCTION transcribe_save_chunks(bigint[], text[], integer[], text[],
+    double precision[], double precision[], double precision[], text[], integer[],
+    double precision[], text[], text[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_chunks(bigint[], text[], integer[], text[],
+    double precision[], double precision[], double precision[], text[], integer[],
+    double precision[], text[], text[], text[]) IS
+'save answers for chunks of jobs that transcribe_hold has locked; spans are literals of arrays';
+
+CREATE FUNCTION transcribe_save_segments(
+    job_ids bigint[], owners text[], chunk_nos integer[], ns integer[],
+    start_s double precision[], end_s double precision[], texts text[],
+    speakers text[], channels integer[], avg_logprobs double precision[],
+    compression_ratios double precision[], no_speech_probs double precision[],
+    words jsonb[])
+RETURNS void
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    INSERT INTO transcribe_chunk_segments (job_id, owner, chunk_no, n, start_s,
+                                           end_s, text, speaker, channel,
+                                           avg_logprob, compression_ratio,
+                                           no_speech_prob, words)
+    SELECT g.*
+    FROM unnest(transcribe_save_segments.job_ids, transcribe_save_segments.owners,
+                transcribe_save_segments.chunk_nos, transcribe_save_segments.ns,
+                transcribe_save_segments.start_s, transcribe_save_segments.end_s,
+                transcribe_save_segments.texts, transcribe_save_segments.speakers,
+                transcribe_save_segments.channels,
+                transcribe_save_segments.avg_logprobs,
+                transcribe_save_segments.compression_ratios,
+                transcribe_save_segments.no_speech_probs,
+                transcribe_save_segments.words) AS g;
+END;
+REVOKE ALL ON FUNCTION transcribe_save_segments(bigint[], text[], integer[],
+    integer[], double precision[], double precision[], text[], text[], integer[],
+    double precision[], double precision[], double precision[], jsonb[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_segments(bigint[], text[], integer[],
+    integer[], double precision[], double precision[], text[], text[], integer[],
+    double precision[], double precision[], double precision[], jsonb[]) IS
+'save the segments of chunks of jobs that transcribe_hold has locked';
+
+CREATE FUNCTION transcribe_save_progress(
+    incarnation bigint, job_ids bigint[], progress integer[])
 RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH given AS MATERIALIZED (
-        SELECT g.*
-        FROM unnest(transcribe_save_chunks.job_ids, transcribe_save_chunks.chunk_nos,
-                    transcribe_save_chunks.plans, transcribe_save_chunks.start_s,
-                    transcribe_save_chunks.end_s, transcribe_save_chunks.audio_s,
-                    transcribe_save_chunks.spans, transcribe_save_chunks.servers,
-                    transcribe_save_chunks.models, transcribe_save_chunks.languages,
-                    transcribe_save_chunks.progress, transcribe_save_chunks.channels,
-                    transcribe_save_chunks.loudness_lufs)
-             AS g (job_id, chunk_no, plan, start_s, end_s, audio_s, spans, server,
-                   model, language, progress, channel, loudness_lufs)),
-    mine AS (
-        SELECT j.id, j.owner
-        FROM transcribe_jobs j
-        WHERE j.id = ANY (transcribe_save_chunks.job_ids)
-          AND j.claimed_by = transcribe_save_chunks.incarnation
-          AND j.status IN ('preprocessing', 'transcribing')
-        FOR NO KEY UPDATE),
-    moved AS (
-        UPDATE transcribe_jobs j
-        SET progress = reached.progress
-        FROM (SELECT given.job_id, pg_catalog.max(given.progress) AS progress
-              FROM given
-              WHERE given.progress IS NOT NULL
-              GROUP BY given.job_id) reached
-        WHERE j.id = reached.job_id
-          AND j.claimed_by = transcribe_save_chunks.incarnation
-          AND j.status IN ('preprocessing', 'transcribing')
-          AND j.progress < reached.progress),
-    saved AS (
-        INSERT INTO transcribe_chunks (job_id, chunk_no, owner, plan, start_s,
-                                       end_s, audio_s, spans, channel,
-                                       loudness_lufs, server, model, language)
-        SELECT mine.id, given.chunk_no, mine.owner, given.plan, given.start_s,
-               given.end_s, given.audio_s, given.spans::double precision[],
-               given.channel, given.loudness_lufs, given.server, given.model,
-               given.language
-        FROM mine JOIN given ON given.job_id = mine.id
-        RETURNING transcribe_chunks.job_id, transcribe_chunks.chunk_no,
-                  transcribe_chunks.owner, transcribe_chunks.channel),
-    saved_segments AS (
-        INSERT INTO transcribe_chunk_segments (job_id, chunk_no, n, owner, start_s,
-                                               end_s, text, speaker, channel, avg_logprob,
-                                               compression_ratio, no_speech_prob, words)
-        SELECT saved.job_id, saved.chunk_no, s.n, saved.owner, s.start_s,
-               s.end_s, s.text, s.speaker, saved.channel, s.avg_logprob,
-               s.compression_ratio, s.no_speech_prob, s.words
-        FROM saved JOIN pg_catalog.jsonb_to_recordset(transcribe_save_chunks.segments) AS s (
-             job_id bigint, chunk_no integer, n integer, start_s double precision,
-             end_s double precision, text text, speaker text,
-             avg_logprob double precision, compression_ratio double precision,
-             no_speech_prob double precision, words jsonb)
-            ON s.job_id = saved.job_id AND s.chunk_no = saved.chunk_no)
-    SELECT mine.id FROM mine;
+    UPDATE transcribe_jobs j
+    SET progress = g.progress
+    FROM unnest(transcribe_save_progress.job_ids, transcribe_save_progress.progress)
+         AS g (job_id, progress)
+    WHERE j.id = g.job_id
+      AND j.claimed_by = transcribe_save_progress.incarnation
+      AND j.status IN ('preprocessing', 'transcribing')
+      AND j.progress < g.progress
+    RETURNING j.id;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_chunks(bigint, bigint[], integer[], text[],
-    double precision[], double precision[], double precision[], text[], text[],
-    text[], text[], integer[], jsonb, integer[], double precision[]) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_chunks(bigint, bigint[], integer[], text[],
-    double precision[], double precision[], double precision[], text[], text[],
-    text[], text[], integer[], jsonb, integer[], double precision[]) IS
-'save answers for chunks: their segments, as an array of objects, and how far the jobs are, if not NULL; spans are literals of arrays; returns the jobs whose claim holds';
+REVOKE ALL ON FUNCTION transcribe_save_progress(bigint, bigint[], integer[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_progress(bigint, bigint[], integer[]) IS
+'note how far jobs are, in percent; one that is farther already stays there';
 
-CREATE FUNCTION transcribe_save_attempts(attempts jsonb) RETURNS bigint
+CREATE FUNCTION transcribe_save_attempts(
+    job_ids bigint[], owners text[], attempts integer[], chunk_nos integer[],
+    servers text[], models text[], started_at timestamptz[],
+    elapsed_s double precision[], audio_s double precision[], sent_bytes bigint[],
+    http_statuses integer[], error_codes text[], errors text[], request_ids text[],
+    usages jsonb[])
+RETURNS void
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH saved AS (
-        INSERT INTO transcribe_attempts (job_id, owner, attempt, chunk_no, server,
-                                         model, started_at, elapsed_s, audio_s,
-                                         sent_bytes, http_status, error_code, error,
-                                         request_id, usage)
-        SELECT j.id, j.owner, a.attempt, a.chunk_no, a.server, a.model,
-               a.started_at, a.elapsed_s, a.audio_s, a.sent_bytes, a.http_status,
-               a.error_code, a.error, a.request_id, a.usage
-        FROM ROWS FROM (pg_catalog.jsonb_to_recordset(transcribe_save_attempts.attempts) AS (
-                 job_id bigint, attempt integer, chunk_no integer, server text,
-                 model text, started_at timestamptz, elapsed_s double precision,
-                 audio_s double precision, sent_bytes bigint, http_status integer,
-                 error_code text, error text, request_id text, usage jsonb))
-             WITH ORDINALITY AS a
-             JOIN transcribe_jobs j ON j.id = a.job_id
-        ORDER BY a.ordinality
-        FOR KEY SHARE OF j
-        ON CONFLICT DO NOTHING
-        RETURNING transcribe_attempts.id)
-    SELECT pg_catalog.count(*) FROM saved;
+    -- Whoever has all rights on the sequence may set it back.
+    INSERT INTO transcribe_attempts (job_id, owner, attempt, chunk_no, server,
+                                     model, started_at, elapsed_s, audio_s,
+                                     sent_bytes, http_status, error_code, error,
+                                     request_id, usage)
+    SELECT g.*
+    FROM unnest(transcribe_save_attempts.job_ids, transcribe_save_attempts.owners,
+                transcribe_save_attempts.attempts,
+                transcribe_save_attempts.chunk_nos,
+                transcribe_save_attempts.servers, transcribe_save_attempts.models,
+                transcribe_save_attempts.started_at,
+                transcribe_save_attempts.elapsed_s,
+                transcribe_save_attempts.audio_s,
+                transcribe_save_attempts.sent_bytes,
+                transcribe_save_attempts.http_statuses,
+                transcribe_save_attempts.error_codes,
+                transcribe_save_attempts.errors,
+                transcribe_save_attempts.request_ids,
+                transcribe_save_attempts.usages) AS g
+    ON CONFLICT DO NOTHING;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_attempts(jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_attempts(jsonb) IS
-'note requests that have ended, an array of objects, whatever came of their jobs meanwhile; returns how many';
+REVOKE ALL ON FUNCTION transcribe_save_attempts(bigint[], text[], integer[],
+    integer[], text[], text[], timestamptz[], double precision[],
+    double precision[], bigint[], integer[], text[], text[], text[], jsonb[])
+    FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_attempts(bigint[], text[], integer[],
+    integer[], text[], text[], timestamptz[], double precision[],
+    double precision[], bigint[], integer[], text[], text[], text[], jsonb[]) IS
+'note requests that have ended, in their order, of jobs that transcribe_hold has locked, whatever came of their claims meanwhile';
 
 CREATE FUNCTION transcribe_complete(
     incarnation bigint, job_ids bigint[], chunks integer[], languages text[],
@@ -1004,54 +1046,70 @@ CREATE FUNCTION transcribe_complete(
     missing_s double precision[] DEFAULT NULL,
     source_formats text[] DEFAULT NULL, sample_rates integer[] DEFAULT NULL,
     channels integer[] DEFAULT NULL, streams integer[] DEFAULT NULL,
-    served_by text[] DEFAULT NULL)
-RETURNS SETOF bigint
+    served_by text[] DEFAULT NULL, OUT job_id bigint, OUT replaces boolean)
+RETURNS SETOF record
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    WITH done AS (
-        UPDATE transcribe_jobs j
-        SET status = 'completed', progress = 100, claimed_by = NULL,
-            attempts = j.attempts + 1, error = NULL, error_code = NULL,
-            language = g.language,
-            duration_s = g.duration_s,
-            speech_s = saved.speech_s,
-            trimmed_s = g.duration_s * COALESCE(g.streams, 1)::double precision - saved.speech_s,
-            damaged = g.damaged,
-            missing_s = g.missing_s,
-            loudness_lufs = saved.loudness_lufs,
-            source_format = g.source_format,
-            sample_rate = g.sample_rate,
-            channels = g.channels,
-            served_by = COALESCE(g.served_by, j.served_by),
-            finished_at = pg_catalog.clock_timestamp()
-        FROM unnest(transcribe_complete.job_ids, transcribe_complete.chunks,
-                    transcribe_complete.languages, transcribe_complete.duration_s,
-                    transcribe_complete.damaged, transcribe_complete.missing_s,
-                    transcribe_complete.source_formats,
-                    transcribe_complete.sample_rates, transcribe_complete.channels,
-                    transcribe_complete.streams, transcribe_complete.served_by)
-             AS g (job_id, chunks, language, duration_s, damaged, missing_s,
-                   source_format, sample_rate, channels, streams, served_by)
-             CROSS JOIN LATERAL (
-             SELECT pg_catalog.count(*) AS chunks,
-                    COALESCE(pg_catalog.sum(c.audio_s), 0) AS speech_s,
-                    10::double precision * pg_catalog.log(
-                        pg_catalog.sum(c.audio_s * pg_catalog.power(
-                            10, c.loudness_lufs / 10::double precision))
-                        / NULLIF(pg_catalog.sum(c.audio_s), 0::double precision))
-                    AS loudness_lufs
-             FROM transcribe_chunks c WHERE c.job_id = g.job_id) saved
-        WHERE j.id = g.job_id
-          AND j.claimed_by = transcribe_complete.incarnation
-          AND j.status IN ('preprocessing', 'transcribing')
-          AND saved.chunks = g.chunks
-        RETURNING j.id, j.owner, j.session_id, j.path),
-    replaced AS (
+    UPDATE transcribe_jobs j
+    SET status = 'completed', progress = 100, claimed_by = NULL,
+        attempts = j.attempts + 1, error = NULL, error_code = NULL,
+        language = g.language,
+        duration_s = g.duration_s,
+        speech_s = saved.speech_s,
+        trimmed_s = g.duration_s * COALESCE(g.streams, 1)::double precision - saved.speech_s,
+        damaged = g.damaged,
+        missing_s = g.missing_s,
+        loudness_lufs = saved.loudness_lufs,
+        source_format = g.source_format,
+        sample_rate = g.sample_rate,
+        channels = g.channels,
+        served_by = COALESCE(g.served_by, j.served_by),
+        finished_at = pg_catalog.clock_timestamp()
+    FROM unnest(transcribe_complete.job_ids, transcribe_complete.chunks,
+                transcribe_complete.languages, transcribe_complete.duration_s,
+                transcribe_complete.damaged, transcribe_complete.missing_s,
+                transcribe_complete.source_formats,
+                transcribe_complete.sample_rates, transcribe_complete.channels,
+                transcribe_complete.streams, transcribe_complete.served_by)
+         AS g (job_id, chunks, language, duration_s, damaged, missing_s,
+               source_format, sample_rate, channels, streams, served_by)
+         CROSS JOIN LATERAL (
+         SELECT pg_catalog.count(*) AS chunks,
+                COALESCE(pg_catalog.sum(c.audio_s), 0) AS speech_s,
+                10::double precision * pg_catalog.log(
+                    pg_catalog.sum(c.audio_s * pg_catalog.power(
+                        10, c.loudness_lufs / 10::double precision))
+                    / NULLIF(pg_catalog.sum(c.audio_s), 0::double precision))
+                AS loudness_lufs
+         FROM transcribe_chunks c WHERE c.job_id = g.job_id) saved
+    WHERE j.id = g.job_id
+      AND j.claimed_by = transcribe_complete.incarnation
+      AND j.status IN ('preprocessing', 'transcribing')
+      AND saved.chunks = g.chunks
+    RETURNING j.id, EXISTS (
+        SELECT FROM transcribe_jobs o
+        WHERE o.session_id = j.session_id AND o.owner = j.owner
+          AND o.path = j.path AND o.id <> j.id
+          AND o.status = 'completed' AND o.replaced_by IS NULL);
+END;
+REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
+    double precision[], text[], double precision[], text[], integer[], integer[],
+    integer[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
+    double precision[], text[], double precision[], text[], integer[], integer[],
+    integer[], text[]) IS
+'complete jobs all of whose chunks are saved; returns those whose claim holds, and whether there is an older result to replace';
+
+CREATE FUNCTION transcribe_replaced(job_ids bigint[]) RETURNS SETOF bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH replaced AS (
         UPDATE transcribe_jobs o
-        SET replaced_by = done.id
-        FROM done
-        WHERE o.session_id = done.session_id AND o.owner = done.owner
-          AND o.path = done.path AND o.id <> done.id
+        SET replaced_by = n.id
+        FROM transcribe_jobs n
+        WHERE n.id = ANY (transcribe_replaced.job_ids) AND n.status = 'completed'
+          AND o.session_id = n.session_id AND o.owner = n.owner
+          AND o.path = n.path AND o.id <> n.id
           AND o.status = 'completed' AND o.replaced_by IS NULL
         RETURNING o.id),
     old_segments AS (
@@ -1060,15 +1118,11 @@ BEGIN ATOMIC
     old_chunks AS (
         DELETE FROM transcribe_chunks c USING replaced
         WHERE c.job_id = replaced.id)
-    SELECT done.id FROM done;
+    SELECT replaced.id FROM replaced;
 END;
-REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
-    double precision[], text[], double precision[], text[], integer[], integer[],
-    integer[], text[]) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
-    double precision[], text[], double precision[], text[], integer[], integer[],
-    integer[], text[]) IS
-'complete jobs all of whose chunks are saved, and replace the older results of the same owner, session and path; returns the jobs whose claim holds';
+REVOKE ALL ON FUNCTION transcribe_replaced(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_replaced(bigint[]) IS
+'have the results of jobs that have just completed replace the older ones of the same owner, session and path; returns the jobs whose results are gone';
 
 CREATE FUNCTION transcribe_fail(
     incarnation bigint, job_ids bigint[], errors text[], error_codes text[],

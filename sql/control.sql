@@ -102,21 +102,23 @@ SELECT (SELECT count(*) FROM transcribe_jobs) AS jobs,
        (SELECT count(*) FROM transcribe_chunk_segments) AS segments,
        (SELECT count(*) FROM transcribe_attempts) AS attempts;
 GRANT SELECT ON everything TO PUBLIC;
-CREATE FUNCTION complete_jobs(server text) RETURNS bigint
-LANGUAGE sql AS $$
-    SELECT count(*) FILTER (WHERE
-        saved = c.id
-        AND transcribe_save_attempts(jsonb_build_array(jsonb_build_object('job_id', c.id, 'attempt', 1,
-            'chunk_no', 0, 'server', 'whisper', 'started_at', '2026-01-01', 'elapsed_s', 1,
-            'audio_s', 10, 'sent_bytes', 9))) = 1
-        AND EXISTS (SELECT FROM transcribe_complete(7, ARRAY[c.id], ARRAY[1], ARRAY['en'], ARRAY[10])))
-    FROM (SELECT DISTINCT owner FROM transcribe_jobs) o,
-         transcribe_claim(7, server, o.owner, 0, 100) c,
-         transcribe_save_chunks(7, ARRAY[c.id], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
-            ARRAY['{0,10}'], ARRAY['whisper'], NULL, ARRAY['en'], ARRAY[90],
-            jsonb_build_array(jsonb_build_object('job_id', c.id, 'chunk_no', 0, 'n', 0,
-                'start_s', 0, 'end_s', 1, 'text', 'hello'))) saved;
-$$;
+CREATE FUNCTION complete_jobs(server text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    done bigint := 0;
+    j record;
+BEGIN
+    FOR j IN SELECT c.id, c.owner FROM (SELECT DISTINCT owner FROM transcribe_jobs) o, transcribe_claim(7, server, o.owner, 0, 100) c LOOP
+        CONTINUE WHEN (SELECT held FROM transcribe_hold(7, ARRAY[j.id])) IS NOT TRUE;
+        PERFORM transcribe_save_chunks(ARRAY[j.id], ARRAY[j.owner::text], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
+                                       ARRAY['{0,10}'], NULL, NULL, ARRAY['whisper'], NULL, ARRAY['en']),
+                transcribe_save_segments(ARRAY[j.id], ARRAY[j.owner::text], ARRAY[0], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY['hello'],
+                                         NULL, NULL, NULL, NULL, NULL, NULL),
+                transcribe_save_attempts(ARRAY[j.id], ARRAY[j.owner::text], ARRAY[1], ARRAY[0], ARRAY['whisper'], NULL,
+                                         ARRAY['2026-01-01'::timestamptz], ARRAY[1], ARRAY[10], ARRAY[9], NULL, NULL, NULL, NULL, NULL);
+        done := done + (SELECT count(*) FROM transcribe_complete(7, ARRAY[j.id], ARRAY[1], ARRAY['en'], ARRAY[10]));
+    END LOOP;
+    RETURN done;
+END $$;
 SELECT transcribe_enqueue('completed', :'path') AS completed \gset
 SELECT transcribe_enqueue('other', :'path') AS other \gset
 SELECT complete_jobs('whisper');

@@ -13,14 +13,48 @@ SELECT count(*) AS mine FROM transcribe_transcribing(7, ARRAY[:job]);
 CREATE FUNCTION pg_temp.of(job bigint, chunk integer, segments jsonb) RETURNS jsonb
 RETURN (SELECT jsonb_agg(jsonb_build_object('job_id', job, 'chunk_no', chunk) || s)
         FROM jsonb_array_elements(segments) s);
-SELECT count(*) FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[1], ARRAY['plan'], ARRAY[10], ARRAY[20], ARRAY[10],
+-- an answer is saved as the worker does it: what it holds is locked first
+CREATE FUNCTION pg_temp.save_chunks(incarnation bigint, job_ids bigint[], chunk_nos integer[], plans text[], start_s float8[],
+    end_s float8[], audio_s float8[], spans text[], servers text[], models text[], languages text[], progress integer[],
+    segments jsonb, channels integer[] DEFAULT NULL, loudness_lufs float8[] DEFAULT NULL) RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+DECLARE mine bigint[] := ARRAY(SELECT h.job_id FROM transcribe_hold(incarnation, job_ids) h WHERE held);
+BEGIN
+    PERFORM transcribe_save_chunks(array_agg(job), array_agg(current_user::text), array_agg(chunk), array_agg(plan), array_agg(a),
+                                   array_agg(b), array_agg(audio), array_agg(span), array_agg(channel), array_agg(lufs),
+                                   array_agg(server), array_agg(model), array_agg(language))
+    FROM unnest(job_ids, chunk_nos, plans, start_s, end_s, audio_s, spans, channels, loudness_lufs, servers, models, languages)
+         AS g (job, chunk, plan, a, b, audio, span, channel, lufs, server, model, language)
+    WHERE job = ANY (mine);
+    PERFORM transcribe_save_segments(array_agg(job_id), array_agg(current_user::text), array_agg(chunk_no), array_agg(n), array_agg(s.start_s),
+                                     array_agg(s.end_s), array_agg(text), array_agg(speaker), array_agg(channel_of), array_agg(avg_logprob),
+                                     array_agg(compression_ratio), array_agg(no_speech_prob), array_agg(words))
+    FROM jsonb_populate_recordset(NULL::transcribe_chunk_segments, segments) s
+         LEFT JOIN unnest(job_ids, chunk_nos, channels) AS c (job_id, chunk_no, channel_of) USING (job_id, chunk_no)
+    WHERE job_id = ANY (mine);
+    PERFORM transcribe_save_progress(incarnation, array_agg(job), array_agg(percent))
+    FROM (SELECT job, max(percent) AS percent FROM unnest(job_ids, save_chunks.progress) AS g (job, percent) GROUP BY job) AS moved;
+    RETURN QUERY SELECT unnest(mine);
+END $$;
+-- so is what was asked of servers, whether the claim holds or not
+CREATE FUNCTION pg_temp.save_attempts(attempts jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE there bigint[] := ARRAY(SELECT h.job_id FROM transcribe_hold(7, ARRAY(SELECT (a ->> 'job_id')::bigint
+                                                                            FROM jsonb_array_elements(attempts) a)) h);
+BEGIN
+    PERFORM transcribe_save_attempts(array_agg(job_id), array_agg(current_user::text), array_agg(attempt), array_agg(chunk_no),
+        array_agg(server), array_agg(model), array_agg(started_at), array_agg(elapsed_s), array_agg(audio_s), array_agg(sent_bytes),
+        array_agg(http_status), array_agg(error_code), array_agg(error), array_agg(request_id), array_agg(usage))
+    FROM jsonb_populate_recordset(NULL::transcribe_attempts, attempts)
+    WHERE job_id = ANY (there);
+    RETURN (SELECT count(*) FROM jsonb_populate_recordset(NULL::transcribe_attempts, attempts) WHERE job_id = ANY (there));
+END $$;
+SELECT count(*) FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[1], ARRAY['plan'], ARRAY[10], ARRAY[20], ARRAY[10],
     ARRAY['{10,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[60],
     pg_temp.of(:job, 1, '[{"n": 0, "start_s": 10, "end_s": 12.5, "text": "third", "speaker": "B"}]'),
     channels => ARRAY[1], loudness_lufs => ARRAY[-30]);
-SELECT count(*) AS not_mine FROM transcribe_save_chunks(8, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10],
+SELECT count(*) AS not_mine FROM pg_temp.save_chunks(8, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10],
     ARRAY[10], ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[90], '[]');
 SELECT count(*) AS too_early FROM transcribe_complete(7, ARRAY[:job], ARRAY[2], ARRAY['english'], ARRAY[20]);
-SELECT count(*) FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
+SELECT count(*) FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
     ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[90], pg_temp.of(:job, 0,
     '[{"n": 0, "start_s": 0, "end_s": 1.5, "text": "first", "avg_logprob": -0.25, "compression_ratio": 1.5, "no_speech_prob": 0.01},
       {"n": 1, "start_s": 1.5, "end_s": 3, "text": "second", "words": [{"word": "second", "start": 1.5, "end": 3}]}]'),
@@ -49,7 +83,8 @@ SELECT transcribe_enqueue('s', :'path') AS second \gset
 SELECT :second > :job AS new_job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
-SELECT count(*) FROM transcribe_complete(7, ARRAY[:second], ARRAY[0], NULL, ARRAY[20]);
+SELECT job_id = :second AS completed, replaces FROM transcribe_complete(7, ARRAY[:second], ARRAY[0], NULL, ARRAY[20]);
+SELECT transcribe_replaced(ARRAY[:second]::bigint[]) = :job AS replaced;
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
 SELECT jsonb_pretty(transcribe_result('s'));
 SELECT replaced_by = :second AS replaced, transcribe_job_result(:job) IS NULL AS gone
@@ -98,7 +133,7 @@ SELECT status, crashes, error_code FROM transcribe_rescue();
 -- what is saved is gone on with, or forgotten
 SELECT transcribe_enqueue('p', :'path') AS job \gset
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT count(*) FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan A'], ARRAY[0], ARRAY[10], ARRAY[10],
+SELECT count(*) FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan A'], ARRAY[0], ARRAY[10], ARRAY[10],
     ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['en'], ARRAY[50],
     pg_temp.of(:job, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]'));
 SELECT chunk_no, plan, channel, start_s, end_s, language FROM transcribe_saved(ARRAY[:job, 0]::bigint[]);
@@ -113,16 +148,16 @@ SELECT progress FROM transcribe_jobs WHERE id = :job;
 SELECT transcribe_lost(7, ARRAY[:job, 0]::bigint[]);
 SELECT transcribe_cancel(:job);
 SELECT transcribe_lost(7, ARRAY[:job]::bigint[]) = :job AS lost;
-SELECT count(*) AS saved FROM transcribe_save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan B'], ARRAY[0], ARRAY[10],
+SELECT count(*) AS saved FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan B'], ARRAY[0], ARRAY[10],
     ARRAY[10], ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['en'], ARRAY[50], '[]');
 SELECT count(*) AS completed FROM transcribe_complete(7, ARRAY[:job], ARRAY[0], ARRAY['en'], ARRAY[10]);
 
 -- requests are noted, whatever becomes of the job
-SELECT transcribe_save_attempts(pg_temp.of(:job, 0, '[{"attempt": 1, "server": "whisper", "started_at": "2026-01-01 00:00:00+00",
+SELECT pg_temp.save_attempts(pg_temp.of(:job, 0, '[{"attempt": 1, "server": "whisper", "started_at": "2026-01-01 00:00:00+00",
     "elapsed_s": 1.5, "audio_s": 30, "sent_bytes": 1000, "http_status": 200, "request_id": "req-1", "usage": {"seconds": 30}},
     {"attempt": 1, "chunk_no": 1, "server": "whisper", "model": "m", "started_at": "2026-01-01 00:00:00+00",
     "elapsed_s": 0.5, "audio_s": 30, "sent_bytes": 0, "error_code": "could_not_connect", "error": "nobody there"}]'));
-SELECT transcribe_save_attempts('[{"job_id": 0, "attempt": 1, "chunk_no": 0, "server": "whisper"}]') AS no_such_job;
+SELECT pg_temp.save_attempts('[{"job_id": 0, "attempt": 1, "chunk_no": 0, "server": "whisper"}]') AS no_such_job;
 SELECT attempt, chunk_no, owner = current_user AS own, server, model, elapsed_s, audio_s, sent_bytes, http_status,
        error_code, error, request_id, usage FROM transcribe_attempts WHERE job_id = :job ORDER BY id;
 
@@ -135,21 +170,21 @@ SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT id AS b1, id + 1 AS b2, id + 2 AS b3, id + 3 AS b4 FROM transcribe_jobs WHERE session_id = 'b1' \gset
 SELECT transcribe_cancel(:b2);
 SELECT session_id FROM transcribe_transcribing(7, ARRAY[:b1, :b2, :b3, :b4]) held JOIN transcribe_jobs j ON j.id = held ORDER BY 1;
-SELECT session_id FROM transcribe_save_chunks(7, ARRAY[:b1, :b1, :b2, :b3], ARRAY[0, 1, 0, 0], array_fill('plan'::text, '{4}'),
+SELECT session_id FROM pg_temp.save_chunks(7, ARRAY[:b1, :b1, :b2, :b3], ARRAY[0, 1, 0, 0], array_fill('plan'::text, '{4}'),
     ARRAY[0, 10, 0, 0], ARRAY[10, 20, 10, 10], array_fill(10, '{4}'), ARRAY['{0,10}', '{10,10}', '{0,4,5,6}', '{0,4,5,6}'],
     array_fill('whisper'::text, '{4}'), NULL, ARRAY['en', 'en', 'de', 'fr'], ARRAY[50, 99, 99, 40],
     pg_temp.of(:b1, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]')
     || pg_temp.of(:b1, 1, '[{"n": 0, "start_s": 10, "end_s": 11, "text": "y"}]')
     || pg_temp.of(:b2, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "lost"}]')
     || pg_temp.of(:b3, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "z"}]')) held JOIN transcribe_jobs j ON j.id = held ORDER BY 1;
-SELECT transcribe_save_attempts(jsonb_agg(jsonb_build_object('job_id', id, 'attempt', 1, 'chunk_no', n, 'server', 'whisper',
+SELECT pg_temp.save_attempts(jsonb_agg(jsonb_build_object('job_id', id, 'attempt', 1, 'chunk_no', n, 'server', 'whisper',
     'started_at', now(), 'elapsed_s', 1, 'audio_s', 10, 'sent_bytes', 1) ORDER BY n, id))
 FROM unnest(ARRAY[:b1, :b2, :b3]) id, generate_series(0, 1) n;
 SELECT j.session_id, status FROM transcribe_fail(7, ARRAY[:b2, :b3, :b4], ARRAY['lost', 'for good', 'for now'], ARRAY['x', 'y', 'z'],
     ARRAY[NULL, NULL, '1 hour'::interval], ARRAY[true, true, false], ARRAY[false, false, true], ARRAY[NULL, 'whisper']) f
     JOIN LATERAL (SELECT session_id FROM transcribe_jobs WHERE id = f.job_id) j ON true ORDER BY 1;
 SELECT session_id FROM transcribe_complete(7, ARRAY[:b1, :b2, :b3], ARRAY[2, 0, 1], ARRAY['en', NULL], ARRAY[20, 20, 20],
-    streams => ARRAY[2, 1, 1]) held JOIN transcribe_jobs j ON j.id = held;
+    streams => ARRAY[2, 1, 1]) c JOIN transcribe_jobs j ON j.id = c.job_id;
 SELECT session_id, status, progress, attempts, crashes, language, trimmed_s, error, served_by, claimed_by,
        (SELECT array_agg(DISTINCT s.text) FROM transcribe_live_segments s WHERE s.job_id = j.id) AS said,
        (SELECT array_agg(c.spans ORDER BY c.chunk_no) FROM transcribe_chunks c WHERE c.job_id = j.id) AS spans,

@@ -3,6 +3,10 @@
  * attempts.h
  *	  The history of a job's requests, for transcribe_attempts.
  *
+ * A request is written when it has ended, with whatever else there is to write
+ * of its job then.  One that is broken off, because the job was cancelled or the
+ * worker has to go, leaves no row.
+ *
  *-------------------------------------------------------------------------
  */
 #ifndef TRANSCRIBE_ATTEMPTS_H
@@ -11,7 +15,6 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
-#include "lib/stringinfo.h"
 
 /* A request that has ended, until that is written; texts are UTF-8. */
 typedef struct AttemptRequest
@@ -27,11 +30,8 @@ typedef struct AttemptRequest
 	int			status;			/* of HTTP; 0: no answer came */
 	const char *code;			/* what was wrong, or NULL */
 	const char *error;
-	const char *request_id;		/* the server's; may be empty */
+	const char *request_id;		/* the server's, or NULL */
 	const char *usage;			/* JSON, or NULL */
 } AttemptRequest;
-
-extern void attempts_append(StringInfo json, int64 job_id,
-							const AttemptRequest *request);
 
 #endif							/* TRANSCRIBE_ATTEMPTS_H */

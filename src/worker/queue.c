@@ -16,6 +16,8 @@
  */
 #include "worker/queue.h"
 
+#include <math.h>
+
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
@@ -237,37 +239,53 @@ option_text(Jsonb *options, const char *name)
 	return NULL;
 }
 
+/* The columns of a claimed row that make a job, and where they stand in it. */
+enum
+{
+	ROW_ID, ROW_PATH, ROW_SERVER, ROW_OWNER, ROW_ATTEMPTS, ROW_MAX_ATTEMPTS,
+	ROW_PROGRESS, ROW_OPTIONS, ROW_SERVED_BY, ROW_ERROR_CODE, ROW_COLUMNS
+};
+
+static const char *const row_columns[ROW_COLUMNS] = {
+	"id", "path", "server", "owner", "attempts", "max_attempts",
+	"progress", "options", "served_by", "error_code"
+};
+
 /* A job from a row of the claim; it lives in a context of its own. */
 static Job *
-job_from_row(int row)
+job_from_row(int row, const int *places)
 {
-	bool		isnull;
-	bool		never_failed;
-	Datum		served_by;
-	Job		   *job = job_create(DatumGetInt64(column_named(row, "id", &isnull)));
-	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
+	Datum		values[ROW_COLUMNS];
+	bool		nulls[ROW_COLUMNS];
+	Job		   *job;
+	MemoryContext oldcontext;
 	Jsonb	   *options;
 
-	job->path = TextDatumGetCString(column_named(row, "path", &isnull));
-	job->servers = TextDatumGetCString(column_named(row, "server", &isnull));
-	job->owner = pstrdup(NameStr(*DatumGetName(column_named(row, "owner", &isnull))));
-	job->attempts = DatumGetInt32(column_named(row, "attempts", &isnull));
-	job->max_attempts = DatumGetInt32(column_named(row, "max_attempts", &isnull));
-	job->row_progress = DatumGetInt32(column_named(row, "progress", &isnull));
-	options = DatumGetJsonbP(column_named(row, "options", &isnull));
-	job->options.language = option_text(options, "language");
-	job->options.prompt = option_text(options, "prompt");
-	job->options.model = option_text(options, "model");
-	job->options.temperature = option_text(options, "temperature");
-	job->options.words = option_text(options, "words") != NULL;
-	job->options.translate = option_text(options, "translate") != NULL;
-	job->options.channels = option_text(options, "channels");
+	for (int i = 0; i < ROW_COLUMNS; i++)
+		values[i] = column(row, places[i], &nulls[i]);
+	job = job_create(DatumGetInt64(values[ROW_ID]));
+	oldcontext = MemoryContextSwitchTo(job->context);
+	job->path = TextDatumGetCString(values[ROW_PATH]);
+	job->servers = TextDatumGetCString(values[ROW_SERVER]);
+	job->owner = pstrdup(NameStr(*DatumGetName(values[ROW_OWNER])));
+	job->attempts = DatumGetInt32(values[ROW_ATTEMPTS]);
+	job->max_attempts = DatumGetInt32(values[ROW_MAX_ATTEMPTS]);
+	job->row_progress = DatumGetInt32(values[ROW_PROGRESS]);
+	options = DatumGetJsonbP(values[ROW_OPTIONS]);
+	if (JB_ROOT_COUNT(options) > 0)
+	{
+		job->options.language = option_text(options, "language");
+		job->options.prompt = option_text(options, "prompt");
+		job->options.model = option_text(options, "model");
+		job->options.temperature = option_text(options, "temperature");
+		job->options.words = option_text(options, "words") != NULL;
+		job->options.translate = option_text(options, "translate") != NULL;
+		job->options.channels = option_text(options, "channels");
+	}
 
 	/* Only where the last attempt failed is another server to be preferred. */
-	served_by = column_named(row, "served_by", &isnull);
-	(void) column_named(row, "error_code", &never_failed);
-	if (!isnull && !never_failed)
-		job->served_by = TextDatumGetCString(served_by);
+	if (!nulls[ROW_SERVED_BY] && !nulls[ROW_ERROR_CODE])
+		job->served_by = TextDatumGetCString(values[ROW_SERVED_BY]);
 	MemoryContextSwitchTo(oldcontext);
 	return job;
 }
@@ -368,22 +386,34 @@ put(Columns *columns, int n, Datum value)
 	put_if(columns, n, true, value);
 }
 
-/* The same for a text in UTF-8, which may be missing. */
+/* The same for a text in UTF-8, which may be missing, or empty, which is the same. */
 static void
 put_text(Columns *columns, int n, const char *utf8)
 {
-	put_if(columns, n, utf8 != NULL,
-		   utf8 != NULL ? CStringGetTextDatum(encoding_from_utf8(utf8)) : (Datum) 0);
+	bool		given = utf8 != NULL && utf8[0] != '\0';
+
+	put_if(columns, n, given,
+		   given ? CStringGetTextDatum(encoding_from_utf8(utf8)) : (Datum) 0);
 }
 
-/* Run the statement; the other arguments are in values. */
+/* The same for JSON. */
 static void
-columns_execute(Columns *columns, Datum *values)
+put_jsonb(Columns *columns, int n, const char *utf8)
 {
+	put_if(columns, n, utf8 != NULL, utf8 == NULL ? (Datum) 0 :
+		   DirectFunctionCall1(jsonb_in, CStringGetDatum(encoding_from_utf8(utf8))));
+}
+
+/* Run the statement; arguments that are no arrays are in values, if there are any. */
+static void
+columns_execute(Columns *columns, Datum *others)
+{
+	Datum		values[STATEMENT_MAX_ARGS];
+
 	for (int i = 0; i < columns->statement->nargs; i++)
 	{
-		if (columns->column[i] != NULL)
-			values[i] = makeArrayResult(columns->column[i], CurrentMemoryContext);
+		values[i] = columns->column[i] == NULL ? others[i] :
+			makeArrayResult(columns->column[i], CurrentMemoryContext);
 	}
 	execute(columns->statement, values, NULL);
 }
@@ -401,7 +431,6 @@ queue_waiting(List *known)
 		.nargs = 3, .argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	};
 	Columns		columns;
-	Datum		values[3];
 	List	   *groups = NIL;
 	ListCell   *lc;
 
@@ -414,7 +443,7 @@ queue_waiting(List *known)
 		put(&columns, 1, TimestampTzGetDatum(group->due));
 		put(&columns, 2, Int64GetDatum(group->first));
 	}
-	columns_execute(&columns, values);
+	columns_execute(&columns, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		ClaimGroup *group = palloc0(sizeof(ClaimGroup));
@@ -447,6 +476,7 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	};
 	NameData	owner;
 	Datum		values[7];
+	int			places[ROW_COLUMNS];
 
 	namestrcpy(&owner, group->owner);
 	values[0] = Int64GetDatum(incarnation);
@@ -457,9 +487,11 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	values[5] = TimestampTzGetDatum(group->due);
 	values[6] = Int64GetDatum(group->first);
 	execute(&statement, values, NULL);
+	for (int i = 0; i < ROW_COLUMNS && SPI_processed > 0; i++)
+		places[i] = SPI_fnumber(SPI_tuptable->tupdesc, row_columns[i]);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		Job		   *job = job_from_row(i);
+		Job		   *job = job_from_row(i, places);
 		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 
 		job->priority = group->priority;
@@ -541,19 +573,38 @@ queue_give_back(int64 incarnation, List *jobs)
 
 /*
  * What follows writes for all jobs of a turn at once.  Lists of jobs are by
- * id, so that rows are locked in that order.  A job whose claim holds is in
- * the result, and is marked as not lost.
+ * id, so that rows are locked in that order.
  */
-static void
-mark_held(List *jobs)
+
+/*
+ * Lock the jobs' rows, and learn which claims hold.  Returns the jobs that there
+ * still are; of the others nothing can be written.
+ */
+List *
+queue_hold(int64 incarnation, List *jobs)
 {
+	static Statement statement = {
+		.function = "transcribe_hold",
+		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
+	};
+	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	List	   *there = NIL;
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+		((Job *) lfirst(lc))->write_lost = true;
+	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Job		   *job = job_of_row(jobs, i);
+		bool		isnull;
 
-		if (job != NULL)
-			job->write_lost = false;
+		if (job == NULL)
+			continue;
+		job->write_lost = !DatumGetBool(column(i, 2, &isnull));
+		there = lappend(there, job);
 	}
+	return there;
 }
 
 /* Forget what earlier attempts have saved. */
@@ -567,7 +618,6 @@ queue_start_over(int64 incarnation, List *jobs)
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 
 	execute(&statement, values, NULL);
-	mark_held(jobs);
 }
 
 /* The first requests of the jobs are under way. */
@@ -581,15 +631,7 @@ queue_transcribing(int64 incarnation, List *jobs)
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
 
 	execute(&statement, values, NULL);
-	mark_held(jobs);
 	FAILPOINT("transcribing_noted");
-}
-
-/* JSON as an argument. */
-static Datum
-jsonb_datum(const char *utf8)
-{
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(encoding_from_utf8(utf8)));
 }
 
 /* The spans of a chunk, flat, as an array is written. */
@@ -609,37 +651,34 @@ spans_text(JobChunk *chunk)
 static void
 put_chunk(Columns *columns, Job *job, JobChunk *chunk)
 {
-	put(columns, 1, Int64GetDatum(job->id));
+	put(columns, 0, Int64GetDatum(job->id));
+	put(columns, 1, CStringGetTextDatum(job->owner));
 	put(columns, 2, Int32GetDatum(job_saved_number(job, chunk->chunk_no)));
 	put(columns, 3, CStringGetTextDatum(job->plan));
 	put(columns, 4, Float8GetDatum(chunk->start));
 	put(columns, 5, Float8GetDatum(chunk->end));
 	put(columns, 6, Float8GetDatum(chunk->seconds));
 	put(columns, 7, CStringGetTextDatum(spans_text(chunk)));
-	put_text(columns, 8, job->server.name);
-	put_text(columns, 9, job->options.model != NULL ?
+	put_if(columns, 8, chunk->channel != WIRE_MIXED, Int32GetDatum(chunk->channel));
+	put(columns, 9, Float8GetDatum(chunk->loudness));
+	put_text(columns, 10, job->server.name);
+	put_text(columns, 11, job->options.model != NULL ?
 			 job->options.model : job->server.model);
-	put_text(columns, 10, job->language);
-	/* The row of one that completes in a moment moves only once. */
-	put_if(columns, 11, job->state == JOB_ENDING || !job_all_answered(job),
-		   Int32GetDatum(job_percent(job)));
-	put_if(columns, 13, chunk->channel != WIRE_MIXED, Int32GetDatum(chunk->channel));
-	put(columns, 14, Float8GetDatum(chunk->loudness));
+	put_text(columns, 12, job->language);
 }
 
-/* Save the answers that have come; segments is JSON, of all of them. */
+/* Save the answers that have come. */
 void
-queue_save_chunks(int64 incarnation, List *jobs, const char *segments)
+queue_save_chunks(List *jobs)
 {
 	static Statement statement = {
 		.function = "transcribe_save_chunks",
-		.nargs = 15, .argtypes = {INT8OID, INT8ARRAYOID, INT4ARRAYOID,
+		.nargs = 13, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
 			TEXTARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID,
-			TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-			JSONBOID, INT4ARRAYOID, FLOAT8ARRAYOID}
+			TEXTARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID,
+			TEXTARRAYOID, TEXTARRAYOID}
 	};
 	Columns		columns;
-	Datum		values[15];
 	ListCell   *lc;
 
 	columns_begin(&columns, &statement);
@@ -651,10 +690,100 @@ queue_save_chunks(int64 incarnation, List *jobs, const char *segments)
 		foreach(cell, job_answered_chunks(job))
 			put_chunk(&columns, job, lfirst(cell));
 	}
-	values[0] = Int64GetDatum(incarnation);
-	values[12] = jsonb_datum(segments);
+	columns_execute(&columns, NULL);
+}
+
+/* A time in seconds, to the millisecond. */
+static void
+put_seconds(Columns *columns, int n, double value)
+{
+	put(columns, n, Float8GetDatum(rint(value * 1000) / 1000));
+}
+
+/* A number that a server may have left out. */
+static void
+put_number(Columns *columns, int n, double value)
+{
+	put_if(columns, n, value != RESPONSE_NO_NUMBER, Float8GetDatum(value));
+}
+
+/* Save segments of their answers, in a List of QueueSegment. */
+void
+queue_save_segments(List *segments)
+{
+	static Statement statement = {
+		.function = "transcribe_save_segments",
+		.nargs = 13, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
+			INT4ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID,
+			TEXTARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID,
+			FLOAT8ARRAYOID, JSONBARRAYOID}
+	};
+	Columns		columns;
+	ListCell   *lc;
+
+	columns_begin(&columns, &statement);
+	foreach(lc, segments)
+	{
+		QueueSegment *segment = lfirst(lc);
+		Job		   *job = segment->job;
+		uint32		channel = segment->chunk->channel;
+
+		put(&columns, 0, Int64GetDatum(job->id));
+		put(&columns, 1, CStringGetTextDatum(job->owner));
+		put(&columns, 2, Int32GetDatum(job_saved_number(job, segment->chunk->chunk_no)));
+		put(&columns, 3, Int32GetDatum(segment->n));
+		put_seconds(&columns, 4, segment->start);
+		put_seconds(&columns, 5, segment->end);
+		put_text(&columns, 6, segment->answer->text);
+		put_text(&columns, 7, segment->answer->speaker);
+		put_if(&columns, 8, channel != WIRE_MIXED, Int32GetDatum(channel));
+		put_number(&columns, 9, segment->answer->avg_logprob);
+		put_number(&columns, 10, segment->answer->compression_ratio);
+		put_number(&columns, 11, segment->answer->no_speech_prob);
+		put_jsonb(&columns, 12, segment->words);
+	}
+	columns_execute(&columns, NULL);
+}
+
+/* Note how far the jobs are. */
+void
+queue_save_progress(int64 incarnation, List *jobs)
+{
+	static Statement statement = {
+		.function = "transcribe_save_progress",
+		.nargs = 3, .argtypes = {INT8OID, INT8ARRAYOID, INT4ARRAYOID}
+	};
+	Columns		columns;
+	Datum		values[3] = {Int64GetDatum(incarnation)};
+	ListCell   *lc;
+
+	columns_begin(&columns, &statement);
+	foreach(lc, jobs)
+	{
+		put(&columns, 1, Int64GetDatum(((Job *) lfirst(lc))->id));
+		put(&columns, 2, Int32GetDatum(job_percent(lfirst(lc))));
+	}
 	columns_execute(&columns, values);
-	mark_held(jobs);
+}
+
+static void
+put_attempt(Columns *columns, Job *job, const AttemptRequest *request)
+{
+	put(columns, 0, Int64GetDatum(job->id));
+	put(columns, 1, CStringGetTextDatum(job->owner));
+	put(columns, 2, Int32GetDatum(request->attempt));
+	put(columns, 3, Int32GetDatum(request->chunk_no));
+	put_text(columns, 4, request->server);
+	put_text(columns, 5, request->model);
+	put(columns, 6, TimestampTzGetDatum(request->started));
+	put_seconds(columns, 7, request->elapsed);
+	put_seconds(columns, 8, request->audio);
+	put(columns, 9, Int64GetDatum(request->sent));
+	put_if(columns, 10, request->status != 0, Int32GetDatum(request->status));
+	put_text(columns, 11, request->code);
+	put_text(columns, 12, request->error);
+	put_text(columns, 13, request->request_id);
+	put_jsonb(columns, 14, request->usage);
 }
 
 /* Note the requests that have ended; whether claims are lost or not. */
@@ -663,25 +792,24 @@ queue_save_attempts(List *jobs)
 {
 	static Statement statement = {
 		.function = "transcribe_save_attempts",
-		.nargs = 1, .argtypes = {JSONBOID}
+		.nargs = 15, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
+			INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
+			FLOAT8ARRAYOID, FLOAT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID,
+			TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, JSONBARRAYOID}
 	};
-	StringInfoData json;
-	Datum		values[1];
+	Columns		columns;
 	ListCell   *lc;
 
-	initStringInfo(&json);
-	appendStringInfoChar(&json, '[');
+	columns_begin(&columns, &statement);
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);
 		ListCell   *cell;
 
 		foreach(cell, job->ended_requests)
-			attempts_append(&json, job->id, lfirst(cell));
+			put_attempt(&columns, job, lfirst(cell));
 	}
-	appendStringInfoChar(&json, ']');
-	values[0] = jsonb_datum(json.data);
-	execute(&statement, values, NULL);
+	columns_execute(&columns, NULL);
 }
 
 /* The server that this attempt has sent something to, or NULL. */
@@ -689,6 +817,19 @@ static const char *
 asked_server(Job *job)
 {
 	return job->asked ? job->server.name : NULL;
+}
+
+/* The results of jobs that have completed replace older ones. */
+static void
+replace_older(List *jobs)
+{
+	static Statement statement = {
+		.function = "transcribe_replaced",
+		.nargs = 1, .argtypes = {INT8ARRAYOID}
+	};
+	Datum		values[1] = {job_ids(jobs)};
+
+	execute(&statement, values, NULL);
 }
 
 /* Complete jobs all of whose chunks are saved. */
@@ -703,6 +844,7 @@ queue_complete(int64 incarnation, List *jobs)
 	};
 	Columns		columns;
 	Datum		values[12] = {Int64GetDatum(incarnation)};
+	List	   *replacing = NIL;
 	ListCell   *lc;
 
 	columns_begin(&columns, &statement);
@@ -710,6 +852,8 @@ queue_complete(int64 incarnation, List *jobs)
 	{
 		Job		   *job = lfirst(lc);
 
+		/* Unless all its chunks turn out to be there. */
+		job->write_lost = true;
 		put(&columns, 1, Int64GetDatum(job->id));
 		put(&columns, 2, Int32GetDatum(list_length(job->saved) +
 									   list_length(job->chunks)));
@@ -728,7 +872,17 @@ queue_complete(int64 incarnation, List *jobs)
 		put_text(&columns, 11, asked_server(job));
 	}
 	columns_execute(&columns, values);
-	mark_held(jobs);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Job		   *job = job_of_row(jobs, i);
+		bool		isnull;
+
+		job->write_lost = false;
+		if (DatumGetBool(column(i, 2, &isnull)))
+			replacing = lappend(replacing, job);
+	}
+	if (replacing != NIL)
+		replace_older(replacing);
 }
 
 /* Which of the two statuses that a failed attempt may lead to. */
@@ -771,7 +925,6 @@ queue_fail(int64 incarnation, List *jobs)
 	}
 	columns_execute(&columns, values);
 	waiting_lower(GetCurrentTransactionStartTimestamp());
-	mark_held(jobs);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Job		   *job = job_of_row(jobs, i);

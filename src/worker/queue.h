@@ -17,6 +17,18 @@
 #include "worker/claim.h"
 #include "worker/job.h"
 
+/* A segment of an answer, as it is saved; texts are UTF-8. */
+typedef struct QueueSegment
+{
+	Job		   *job;
+	JobChunk   *chunk;
+	ResponseSegment *answer;	/* its text and its marks */
+	int			n;				/* its position in the chunk, from 0 */
+	double		start;			/* seconds of the recording */
+	double		end;
+	const char *words;			/* JSON, or NULL */
+} QueueSegment;
+
 /* Transactions. */
 extern void queue_begin_transaction(bool durable);
 extern void queue_commit(void);
@@ -35,12 +47,14 @@ extern int64 queue_purge(TimestampTz failed_before,
 						 TimestampTz completed_before, int max_jobs);
 extern void queue_oldest(TimestampTz *failed, TimestampTz *completed);
 
-/* The same for all jobs of a list by id; they learn whether they are lost. */
+/* The same for all jobs of a list by id.  What saves comes after queue_hold(). */
 extern List *queue_by_id(List *jobs);
+extern List *queue_hold(int64 incarnation, List *jobs);
 extern void queue_start_over(int64 incarnation, List *jobs);
 extern void queue_transcribing(int64 incarnation, List *jobs);
-extern void queue_save_chunks(int64 incarnation, List *jobs,
-							  const char *segments);
+extern void queue_save_chunks(List *jobs);
+extern void queue_save_segments(List *segments);
+extern void queue_save_progress(int64 incarnation, List *jobs);
 extern void queue_save_attempts(List *jobs);
 extern void queue_complete(int64 incarnation, List *jobs);
 extern void queue_fail(int64 incarnation, List *jobs);

@@ -53,24 +53,6 @@ trimmed(const char *text)
 	return line.data;
 }
 
-/* Append "name": number, or nothing if there is none. */
-static void
-append_number(StringInfo out, const char *name, double value)
-{
-	if (value != RESPONSE_NO_NUMBER)
-		appendStringInfo(out, ", \"%s\": %.17g", name, value);
-}
-
-/* Append the start and end of something, in the recording's time. */
-static void
-append_times(StringInfo out, JobChunk *chunk, const char *start_name,
-			 const char *end_name, double start, double end)
-{
-	timeline_map(chunk->spans, chunk->nspans, &start, &end);
-	appendStringInfo(out, "\"%s\": %.3f, \"%s\": %.3f",
-					 start_name, start, end_name, end);
-}
-
 /* Append one word as it goes into the column words. */
 static void
 append_word(StringInfo out, JobChunk *chunk, ResponseWord *word)
@@ -78,60 +60,55 @@ append_word(StringInfo out, JobChunk *chunk, ResponseWord *word)
 	double		start = word->start != RESPONSE_NO_NUMBER ? word->start : 0;
 	double		end = word->end != RESPONSE_NO_NUMBER ? word->end : start;
 
+	timeline_map(chunk->spans, chunk->nspans, &start, &end);
 	if (out->data[out->len - 1] != '[')
 		appendStringInfoString(out, ", ");
 	appendStringInfoString(out, "{\"word\": ");
 	escape_json(out, trimmed(word->word));
-	appendStringInfoString(out, ", ");
-	append_times(out, chunk, "start", "end", start, end);
-	appendStringInfoChar(out, '}');
+	appendStringInfo(out, ", \"start\": %.3f, \"end\": %.3f}", start, end);
 }
 
 /*
- * Append a segment's words: its own, or those of the whole answer, from
- * *next on, that begin before the following segment does.
+ * A segment's words as JSON: its own, or those of the whole answer, from *next on,
+ * that begin before the following segment does.
  */
-static void
-append_words(StringInfo out, JobChunk *chunk, ResponseSegment *segment,
-			 double until, int *next)
+static char *
+words_text(JobChunk *chunk, ResponseSegment *segment, double until, int *next)
 {
 	ResponseWords *all = &chunk->response.words;
+	StringInfoData out;
 
-	appendStringInfoString(out, ", \"words\": [");
+	initStringInfo(&out);
+	appendStringInfoChar(&out, '[');
 	for (int i = 0; i < segment->words.count; i++)
-		append_word(out, chunk, &segment->words.word[i]);
+		append_word(&out, chunk, &segment->words.word[i]);
 	if (segment->words.count == 0)
 	{
 		while (*next < all->count && all->word[*next].start < until)
-			append_word(out, chunk, &all->word[(*next)++]);
+			append_word(&out, chunk, &all->word[(*next)++]);
 	}
-	appendStringInfoChar(out, ']');
+	appendStringInfoChar(&out, ']');
+	return out.data;
 }
 
-/* Append one segment; its times are those of the chunk, and known. */
-static void
-append_segment(StringInfo out, Job *job, JobChunk *chunk,
-			   ResponseSegment *segment, int n, double until, int *next_word)
+/* A segment as it is saved; its times are those of the chunk, and known. */
+static QueueSegment *
+make_segment(Job *job, JobChunk *chunk, ResponseSegment *answer, int n,
+			 double until, int *next_word)
 {
-	if (out->len > 1)
-		appendStringInfoString(out, ", ");
-	appendStringInfo(out, "{\"job_id\": " INT64_FORMAT ", \"chunk_no\": %d, \"n\": %d, ",
-					 job->id, job_saved_number(job, chunk->chunk_no), n);
-	append_times(out, chunk, "start_s", "end_s", segment->start, segment->end);
-	appendStringInfoString(out, ", \"text\": ");
-	escape_json(out, segment->text);
-	if (segment->speaker != NULL && segment->speaker[0] != '\0')
-	{
-		appendStringInfoString(out, ", \"speaker\": ");
-		escape_json(out, segment->speaker);
-	}
-	append_number(out, "avg_logprob", segment->avg_logprob);
-	append_number(out, "compression_ratio", segment->compression_ratio);
-	append_number(out, "no_speech_prob", segment->no_speech_prob);
+	QueueSegment *segment = palloc0(sizeof(QueueSegment));
+
+	segment->job = job;
+	segment->chunk = chunk;
+	segment->answer = answer;
+	segment->n = n;
+	segment->start = answer->start;
+	segment->end = answer->end;
+	timeline_map(chunk->spans, chunk->nspans, &segment->start, &segment->end);
 	if (job->options.words &&
-		(segment->words.count > 0 || chunk->response.words.count > 0))
-		append_words(out, chunk, segment, until, next_word);
-	appendStringInfoChar(out, '}');
+		(answer->words.count > 0 || chunk->response.words.count > 0))
+		segment->words = words_text(chunk, answer, until, next_word);
+	return segment;
 }
 
 /*
@@ -182,9 +159,9 @@ tidy_segments(JobChunk *chunk)
 	return kept;
 }
 
-/* Append the segments of the chunk's answer to those of others. */
-static void
-append_answer(StringInfo out, Job *job, JobChunk *chunk)
+/* Add the segments of the chunk's answer to those of others. */
+static List *
+add_answer(List *segments, Job *job, JobChunk *chunk)
 {
 	MemoryContext oldcontext;
 	int			n;
@@ -199,9 +176,11 @@ append_answer(StringInfo out, Job *job, JobChunk *chunk)
 	{
 		double		until = i + 1 < n ? chunk->response.segments[i + 1].start : 1e300;
 
-		append_segment(out, job, chunk, &chunk->response.segments[i], i, until,
-					   &next_word);
+		segments = lappend(segments,
+						   make_segment(job, chunk, &chunk->response.segments[i], i,
+										until, &next_word));
 	}
+	return segments;
 }
 
 /*
@@ -211,20 +190,26 @@ append_answer(StringInfo out, Job *job, JobChunk *chunk)
 void
 save_answers(int64 incarnation, List *jobs)
 {
-	StringInfoData out;
+	List	   *segments = NIL;
+	List	   *moved = NIL;
 	ListCell   *lc;
 
-	initStringInfo(&out);
-	appendStringInfoChar(&out, '[');
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);
 		ListCell   *cell;
 
 		foreach(cell, job_answered_chunks(job))
-			append_answer(&out, job, lfirst(cell));
+			segments = add_answer(segments, job, lfirst(cell));
+
+		/* The row of one that completes in a moment moves only once. */
+		if (job->state == JOB_ENDING || !job_all_answered(job))
+			moved = lappend(moved, job);
 	}
-	appendStringInfoChar(&out, ']');
-	queue_save_chunks(incarnation, jobs, out.data);
+	queue_save_chunks(jobs);
+	if (segments != NIL)
+		queue_save_segments(segments);
+	if (moved != NIL)
+		queue_save_progress(incarnation, moved);
 	FAILPOINT("save_half");
 }

@@ -26,12 +26,6 @@
 #define WRITE_ALONE_MS		1000
 
 static bool
-has_requests(Job *job)
-{
-	return job->ended_requests != NIL;
-}
-
-static bool
 starts_over(Job *job)
 {
 	return job->starts_over;
@@ -73,9 +67,8 @@ select_jobs(List *jobs, bool (*wants) (Job *))
 }
 
 /*
- * Make a change to those of the jobs that want it.  A claim counts as lost
- * until the statement has found that it holds; then the row has the status, if
- * one is given.
+ * Make a change to those of the jobs that want it; then the row has the status,
+ * if one is given.
  */
 static void
 change(int64 incarnation, List *jobs, bool (*wants) (Job *),
@@ -86,8 +79,6 @@ change(int64 incarnation, List *jobs, bool (*wants) (Job *),
 
 	if (selected == NIL)
 		return;
-	foreach(lc, selected)
-		((Job *) lfirst(lc))->write_lost = true;
 	make(incarnation, selected);
 	foreach(lc, selected)
 	{
@@ -98,22 +89,25 @@ change(int64 incarnation, List *jobs, bool (*wants) (Job *),
 	}
 }
 
-/* Put into the rows of the jobs, and beside them, whatever there is to put. */
+/*
+ * Put into the rows of the jobs, and beside them, whatever there is to put.  Of
+ * one whose claim is lost only what was asked of servers.
+ */
 static void
 write_rows(int64 incarnation, List *jobs)
 {
-	List	   *requested;
+	List	   *requested = NIL;
 	ListCell   *lc;
 
 	jobs = queue_by_id(jobs);
 	foreach(lc, jobs)
+		((Job *) lfirst(lc))->write_status = NULL;
+	jobs = queue_hold(incarnation, jobs);
+	foreach(lc, jobs)
 	{
-		Job		   *job = lfirst(lc);
-
-		job->write_lost = false;
-		job->write_status = NULL;
+		if (((Job *) lfirst(lc))->ended_requests != NIL)
+			requested = lappend(requested, lfirst(lc));
 	}
-	requested = select_jobs(jobs, has_requests);
 	if (requested != NIL)
 		queue_save_attempts(requested);
 	change(incarnation, jobs, starts_over, queue_start_over, NULL);

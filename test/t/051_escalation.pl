@@ -178,11 +178,11 @@ my @scripts = (
 	[ 'overloads of what the worker calls', join('', map { "CREATE FUNCTION public.$_ RETURNS SETOF bigint LANGUAGE plpgsql AS \$\$ BEGIN PERFORM canary.sing('overload'); END \$\$;" }
 		'transcribe_claim(bigint, text, text, integer, integer)', 'transcribe_claim(bigint, varchar, name, integer, integer)',
 		'transcribe_rescue(bigint)', 'transcribe_rescue(bigint, anyarray)', 'transcribe_lost(bigint, anyarray)',
-		'transcribe_save_attempts(json)', 'transcribe_save_attempts(text)', 'transcribe_saved(anyarray)',
+		'transcribe_save_attempts(json)', 'transcribe_hold(bigint, anyarray)', 'transcribe_saved(anyarray)',
 		'transcribe_transcribing(bigint, integer[])', 'transcribe_waiting(integer DEFAULT 0)', 'transcribe_oldest(VARIADIC text[])',
 		'transcribe_home(integer DEFAULT 0)', 'transcribe_is_live(numeric)', 'transcribe_wake(integer DEFAULT 0)',
 		'transcribe_claim(bigint, text, name, integer, integer)', 'transcribe_claim(bigint, text, name, integer, integer, integer DEFAULT 0)',
-		'transcribe_save_attempts(jsonb, bigint)', 'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
+		'transcribe_hold(bigint, bigint[], integer DEFAULT 0)', 'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
 		'transcribe_job_result(integer)', 'transcribe_result(varchar)', 'transcribe_purge(timestamptz, timestamptz)',
 		'transcribe_fail(bigint, bigint[], text[], text[], interval[], boolean[], boolean[])',
 		'transcribe_complete(bigint, bigint[], integer[], text[], double precision[])'), fires => 'SELECT transcribe_result(1::text::varchar)' ],
@@ -217,7 +217,7 @@ my @scripts = (
 		SELECT transcribe_adopt(); SELECT transcribe_live_progress()", shows => qr/segment 1|victim|$audio/ ],
 	[ 'writing by the worker\'s functions', "SELECT transcribe_give_back(claimed_by, ARRAY[id]) FROM transcribe_jobs; SELECT transcribe_start_over(1, ARRAY(SELECT generate_series(1, 2000)::bigint));
 		SELECT transcribe_fail(1, ARRAY[1::bigint], ARRAY['x'], ARRAY['x'], ARRAY[NULL::interval], ARRAY[true], ARRAY[false]);
-		SELECT transcribe_save_attempts('[{\"job_id\": 1, \"attempt\": 1, \"chunk_no\": 0, \"server\": \"x\", \"started_at\": \"2000-01-01\", \"elapsed_s\": 1, \"audio_s\": 1, \"sent_bytes\": 1}]');
+		SELECT transcribe_save_attempts(ARRAY[1], ARRAY['x'], ARRAY[1], ARRAY[0], ARRAY['x'], NULL, ARRAY['2000-01-01'::timestamptz], ARRAY[1], ARRAY[1], ARRAY[1], NULL, NULL, NULL, NULL, NULL);
 		SELECT transcribe_complete(1, ARRAY(SELECT generate_series(1, 2000)::bigint), ARRAY[0], NULL, NULL)" ],
 	[ 'jobs of another\'s', "INSERT INTO transcribe_jobs (session_id, path, server, owner, home) VALUES ('x', '/etc/passwd', 'whisper', 'victim', transcribe_home())", refused => qr/row-level security/ ],
 	[ 'jobs by COPY', "COPY transcribe_jobs (session_id, path, server, owner, home) FROM STDIN;\nx\t/etc/passwd\twhisper\tvictim\t1\n\\.\n", refused => qr/row-level security|COPY FROM not supported/ ],
