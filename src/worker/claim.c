@@ -227,16 +227,14 @@ claim_plan(List *groups, List *jobs, int room, TimestampTz now)
 	return next;
 }
 
-/* Whether any of the groups has got a place. */
-bool
-claim_has_room(List *groups)
+/* How many places the groups have got. */
+int
+claim_places(List *groups)
 {
+	int			n = 0;
 	ListCell   *lc;
 
 	foreach(lc, groups)
-	{
-		if (((ClaimGroup *) lfirst(lc))->room > 0)
-			return true;
-	}
-	return false;
+		n += ((ClaimGroup *) lfirst(lc))->room;
+	return n;
 }

@@ -32,6 +32,6 @@ typedef struct ClaimGroup
 
 extern TimestampTz claim_plan(List *groups, List *jobs, int room,
 							  TimestampTz now);
-extern bool claim_has_room(List *groups);
+extern int	claim_places(List *groups);
 
 #endif							/* TRANSCRIBE_CLAIM_H */

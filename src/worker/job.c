@@ -1090,7 +1090,7 @@ job_send_chunk(Job *job, JobChunk *chunk)
 	chunk->deadline = now + request_timeout(&job->server, chunk->seconds) +
 		REQUEST_OVERTIME_MS;
 	chunk->state = CHUNK_SENT;
-	chunk->started = GetCurrentTimestamp();
+	chunk->started = job->last_sent = GetCurrentTimestamp();
 	job->requests++;
 	limits_started(&job->server, job->key, now);
 	job->asked = true;

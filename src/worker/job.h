@@ -151,6 +151,7 @@ typedef struct Job
 	char	   *language;		/* as the first answer told it */
 	List	   *chunks;			/* of JobChunk, in order */
 	int			requests;		/* that are under way */
+	TimestampTz last_sent;		/* when the last of them was sent */
 	uint32		last_request;	/* number of the newest; 0: none was made */
 	List	   *ended_requests; /* of AttemptRequest: not yet written */
 	JobFailure *failure;		/* NULL in JOB_ENDING: it completes */

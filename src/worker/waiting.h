@@ -15,6 +15,8 @@
 
 extern void waiting_lower(TimestampTz run_at);
 extern void waiting_forget(void);
-extern List *waiting_find(void);
+extern void waiting_look(void);
+extern bool waiting_wants_look(void);
+extern List *waiting_groups(int room, TimestampTz now, bool *looked);
 
 #endif							/* TRANSCRIBE_WAITING_H */

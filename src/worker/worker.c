@@ -451,7 +451,8 @@ static bool
 claim_jobs(void)
 {
 	bool		any;
-	bool		expected;
+	bool		fewer;
+	bool		looked = true;
 	int			room = transcribe_jobs_per_worker - list_length(jobs);
 	List	   *groups;
 	TimestampTz now;
@@ -478,14 +479,14 @@ claim_jobs(void)
 	drop_lost_jobs();
 	waiting_lower((TimestampTz) pg_atomic_exchange_u64(&database->earliest,
 													   DT_NOEND));
-	groups = may_begin() ? waiting_find() : NIL;
 	now = GetCurrentTimestamp();
+	groups = may_begin() ? waiting_groups(room, now, &looked) : NIL;
 	queue_has_more = room_again = false;
 	foreach(lc, groups)
 		queue_has_more |= ((ClaimGroup *) lfirst(lc))->due <= now;
 	next_due = claim_plan(groups, jobs, room, now);
 	claimed = queue_claim(incarnation, groups);
-	expected = claim_has_room(groups);
+	fewer = list_length(claimed) < claim_places(groups);
 	foreach(lc, claimed)
 		endpoint_resolve(lfirst(lc));
 	FAILPOINT("claim_done");
@@ -494,15 +495,19 @@ claim_jobs(void)
 	FAILPOINT("claim_committed");
 	if (claimed != NIL)
 		first_claim = false;
-	else if (expected)
+	else if (fewer && looked)
 	{
 		/* Somebody holds locks on what is due, and will let go of it. */
 		next_due = Min(next_due, TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
 	}
-
 	foreach(lc, claimed)
 		enlist(lfirst(lc));
-	any = claimed != NIL;
+
+	/* Where all places are taken the next look is worth it when a job ends. */
+	any = fewer && (claimed != NIL || !looked);
+	if (any)
+		waiting_look();
+	any |= !looked && waiting_wants_look();
 	list_free(claimed);
 	claimed = NIL;
 	publish_job_count();
@@ -546,7 +551,10 @@ static void
 claim_turn(void)
 {
 	if (pg_atomic_exchange_u32(&database->pending, 0) != 0)
+	{
 		claim_wanted = lost_wanted = true;
+		waiting_look();
+	}
 	if (next_due <= GetCurrentTimestamp() || room_is_of_use())
 		claim_wanted = true;
 	if (worker_clock() >= afresh_after)
@@ -906,20 +914,30 @@ dispatch(void)
 static bool
 turn(void)
 {
+	bool		gathering;
+
 	wake_at = worker_clock() + PROBE_INTERVAL_MS * 4;
 	dispatch();
-	write_turn(incarnation, jobs);
-	remove_ended_jobs();
-	dispatch();
+	gathering = !shutdown_requested && write_may_wait(jobs);
+	if (!gathering)
+	{
+		write_turn(incarnation, jobs);
+		remove_ended_jobs();
+		dispatch();
+	}
 	claim_turn();
 	dispatch();
 	purge_turn();
 	if (shutdown_requested || !probe_turn())
+	{
+		if (gathering)
+			write_turn(incarnation, jobs);
 		return false;
+	}
 	for (ListCell *lc = list_head(jobs); lc != NULL; lc = lnext(jobs, lc))
 	{
 		if (job_wants_write(lfirst(lc), worker_clock()))
-			wake_at = 0;
+			wake_at = gathering ? worker_clock() + 1 : 0;
 	}
 	return idle_turn();
 }

@@ -13,6 +13,8 @@
  */
 #include "worker/write.h"
 
+#include "utils/timestamp.h"
+
 #include "shared/failpoint.h"
 #include "transcribe.h"
 #include "worker/queue.h"
@@ -21,6 +23,9 @@
 
 /* An error that one job's row keeps raising ends its attempt. */
 #define MAX_WRITE_ERRORS	5
+
+/* How long an answer waits for others. */
+#define GATHER_US			1000
 
 /* How long jobs are tried alone in one turn where each may wait for a lock. */
 #define WRITE_ALONE_MS		1000
@@ -255,6 +260,37 @@ defer_write(Job *job, bool passes)
 		list_free(job->chunks);
 		job->chunks = NIL;
 	}
+}
+
+/*
+ * Whether what is to be saved had better wait a moment for more: requests have
+ * only just been sent, and others have answers already.  A commit that is durable
+ * takes longer than answers that come so fast, and serves all that are there.
+ */
+bool
+write_may_wait(List *jobs)
+{
+	static TimestampTz since = 0;	/* something to save waits */
+	TimestampTz now = GetCurrentTimestamp();
+	bool		answers = false;
+	bool		fresh = false;
+	ListCell   *lc;
+
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+
+		answers |= job_wants_durable_write(job);
+		fresh |= job->requests > 0 && now < job->last_sent + GATHER_US;
+	}
+	if (!answers || !fresh || (since != 0 && now >= since + GATHER_US))
+	{
+		since = 0;
+		return false;
+	}
+	if (since == 0)
+		since = now;
+	return true;
 }
 
 /*

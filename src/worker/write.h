@@ -10,6 +10,7 @@
 
 #include "worker/job.h"
 
+extern bool write_may_wait(List *jobs);
 extern void write_turn(int64 incarnation, List *jobs);
 
 #endif							/* TRANSCRIBE_WRITE_H */
