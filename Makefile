@@ -36,13 +36,16 @@ OBJS = \
 	src/session/enqueue.o \
 	src/session/identity.o \
 	src/session/insert.o \
+	src/session/letters.o \
 	src/session/options.o \
 	src/session/path.o \
 	src/session/probe.o \
 	src/session/progress.o \
 	src/session/servers.o \
 	src/session/setup.o \
+	src/session/subtitles.o \
 	src/session/tables.o \
+	src/session/transcript.o \
 	src/session/validator.o \
 	src/session/wake.o \
 	src/launcher/hint.o \
@@ -82,7 +85,7 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue results control rights
+REGRESS = extension servers check setup enqueue results control text rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
 	enqueue_same_recording retry_against_enqueue save_of_lost_claim

@@ -183,6 +183,7 @@ tap()
     need "${make[@]}" test/sandbox/attempt
     need as_user "$work/src/test/audio/make.sh" "$work/audio"
     need whisper
+    need subtitles
     cd "$work/src" || return
     rm -rf tmp_check
     as_user mkdir -p tmp_check
@@ -193,6 +194,7 @@ tap()
     export PG_REGRESS=$pgxs/../test/regress/pg_regress
     export PERL5LIB=$pgxs/../test/perl:$work/src/test/perl
     export TRANSCRIBE_TEST_AUDIO=$work/audio TRANSCRIBE_TEST_PYTHON=$python
+    export TRANSCRIBE_TEST_SUBTITLES=$subtitles
     export PG_TEST_TIMEOUT_DEFAULT=${PG_TEST_TIMEOUT_DEFAULT:-120}
     if [ $# -gt 0 ]
     then

