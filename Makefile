@@ -43,6 +43,7 @@ OBJS = \
 	src/session/progress.o \
 	src/session/servers.o \
 	src/session/setup.o \
+	src/session/speakers.o \
 	src/session/subtitles.o \
 	src/session/tables.o \
 	src/session/transcript.o \
@@ -85,10 +86,10 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue results control text rights
+REGRESS = extension servers check setup enqueue results control text speakers rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
-	enqueue_same_recording retry_against_enqueue save_of_lost_claim
+	enqueue_same_recording rename_speaker retry_against_enqueue save_of_lost_claim
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso \
 	--temp-instance=tmp_check_iso --temp-config=$(srcdir)/test/transcribe.conf
 TAP_TESTS = 1

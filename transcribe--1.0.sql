@@ -239,6 +239,7 @@ CREATE TABLE transcribe_chunk_segments (
     compression_ratio double precision,
     no_speech_prob    double precision,
     words             jsonb,
+    speaker_name      text,
     PRIMARY KEY (job_id, chunk_no, n)
 );
 COMMENT ON TABLE transcribe_chunk_segments IS
@@ -256,6 +257,7 @@ COMMENT ON COLUMN transcribe_chunk_segments.avg_logprob IS 'mean log probability
 COMMENT ON COLUMN transcribe_chunk_segments.compression_ratio IS 'compression ratio of its text, if the server gave it; above 2.4 it is likely a loop';
 COMMENT ON COLUMN transcribe_chunk_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
 COMMENT ON COLUMN transcribe_chunk_segments.words IS 'array of {"word", "start", "end"} in seconds of the recording, if asked for';
+COMMENT ON COLUMN transcribe_chunk_segments.speaker_name IS 'name that transcribe_rename_speaker has given, and readers see in place of the label; NULL if none';
 
 CREATE TABLE transcribe_attempts (
     job_id      bigint NOT NULL,
@@ -452,7 +454,8 @@ SELECT s.job_id,
        j.session_id,
        pg_catalog.row_number() OVER (PARTITION BY s.job_id, j.session_id
                           ORDER BY s.start_s, s.chunk_no, s.n)::integer AS segment_no,
-       s.start_s, s.end_s, s.text, s.speaker, s.channel,
+       s.start_s, s.end_s, s.text,
+       COALESCE(s.speaker_name, s.speaker) AS speaker, s.channel,
        s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
 FROM transcribe_jobs j
 JOIN transcribe_chunk_segments s ON s.job_id = j.id
@@ -465,7 +468,7 @@ COMMENT ON COLUMN transcribe_segments.segment_no IS 'position in the recording, 
 COMMENT ON COLUMN transcribe_segments.start_s IS 'where it begins in the recording, in seconds';
 COMMENT ON COLUMN transcribe_segments.end_s IS 'where it ends in the recording, in seconds';
 COMMENT ON COLUMN transcribe_segments.text IS 'what was said';
-COMMENT ON COLUMN transcribe_segments.speaker IS 'the server''s label of the speaker, if it gave one';
+COMMENT ON COLUMN transcribe_segments.speaker IS 'the speaker: the name that transcribe_rename_speaker has given, else the server''s label, if it gave one';
 COMMENT ON COLUMN transcribe_segments.channel IS 'channel of the recording, from 0, where channels are transcribed apart; NULL where they are mixed';
 COMMENT ON COLUMN transcribe_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
 COMMENT ON COLUMN transcribe_segments.compression_ratio IS 'compression ratio of its text, if the server gave it';
@@ -478,7 +481,8 @@ SELECT s.job_id,
        j.status,
        pg_catalog.row_number() OVER (PARTITION BY s.job_id, j.session_id
                           ORDER BY s.start_s, s.chunk_no, s.n)::integer AS segment_no,
-       s.start_s, s.end_s, s.text, s.speaker, s.channel,
+       s.start_s, s.end_s, s.text,
+       COALESCE(s.speaker_name, s.speaker) AS speaker, s.channel,
        s.avg_logprob, s.compression_ratio, s.no_speech_prob, s.words
 FROM transcribe_jobs j
 JOIN transcribe_chunk_segments s ON s.job_id = j.id;
@@ -491,7 +495,7 @@ COMMENT ON COLUMN transcribe_live_segments.segment_no IS 'position among those t
 COMMENT ON COLUMN transcribe_live_segments.start_s IS 'where it begins in the recording, in seconds';
 COMMENT ON COLUMN transcribe_live_segments.end_s IS 'where it ends in the recording, in seconds';
 COMMENT ON COLUMN transcribe_live_segments.text IS 'what was said';
-COMMENT ON COLUMN transcribe_live_segments.speaker IS 'the server''s label of the speaker, if it gave one';
+COMMENT ON COLUMN transcribe_live_segments.speaker IS 'the speaker: the name that transcribe_rename_speaker has given, else the server''s label, if it gave one';
 COMMENT ON COLUMN transcribe_live_segments.channel IS 'channel of the recording, from 0, where channels are transcribed apart; NULL where they are mixed';
 COMMENT ON COLUMN transcribe_live_segments.avg_logprob IS 'mean log probability of its tokens, if the server gave it';
 COMMENT ON COLUMN transcribe_live_segments.compression_ratio IS 'compression ratio of its text, if the server gave it';
@@ -894,6 +898,115 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION transcribe_json(bigint) IS
 'transcript of the session''s job that completed last, as OpenAI''s verbose_json; NULL if there is none';
+
+CREATE FUNCTION transcribe_rename_speaker(
+    session_id text, old_name text, new_name text, job_id bigint DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_rename_speaker(text, text, text, bigint) IS
+'call a speaker otherwise in the session''s transcripts, or in that of one job; NULL gives the server''s label back; returns how many segments';
+
+CREATE FUNCTION transcribe_rename_speaker(
+    session_id uuid, old_name text, new_name text, job_id bigint DEFAULT NULL)
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT transcribe_rename_speaker(
+        transcribe_rename_speaker.session_id::text, transcribe_rename_speaker.old_name,
+        transcribe_rename_speaker.new_name, transcribe_rename_speaker.job_id);
+END;
+COMMENT ON FUNCTION transcribe_rename_speaker(uuid, text, text, bigint) IS
+'call a speaker otherwise in the session''s transcripts, or in that of one job';
+
+CREATE FUNCTION transcribe_rename_speaker(
+    session_id bigint, old_name text, new_name text, job_id bigint DEFAULT NULL)
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT transcribe_rename_speaker(
+        transcribe_rename_speaker.session_id::text, transcribe_rename_speaker.old_name,
+        transcribe_rename_speaker.new_name, transcribe_rename_speaker.job_id);
+END;
+COMMENT ON FUNCTION transcribe_rename_speaker(bigint, text, text, bigint) IS
+'call a speaker otherwise in the session''s transcripts, or in that of one job';
+
+CREATE FUNCTION transcribe_job_at(
+    job_id bigint, seconds double precision, neighbours integer DEFAULT 0,
+    OUT segment_no integer, OUT said boolean, OUT start_s double precision,
+    OUT end_s double precision, OUT speaker text, OUT channel integer, OUT text text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH s AS (
+        SELECT s.segment_no, s.start_s, s.end_s, s.speaker, s.channel, s.text,
+               s.start_s <= transcribe_job_at.seconds
+               AND (transcribe_job_at.seconds < s.end_s
+                    OR s.start_s = transcribe_job_at.seconds) AS said
+        FROM transcribe_segments s WHERE s.job_id = transcribe_job_at.job_id),
+    -- Between segments: after the last that has begun, before the next.
+    place AS (
+        SELECT COALESCE(pg_catalog.min(s.segment_no) FILTER (WHERE s.said),
+                        pg_catalog.count(*) FILTER (
+                            WHERE s.start_s <= transcribe_job_at.seconds)::integer + 1) AS first,
+               COALESCE(pg_catalog.max(s.segment_no) FILTER (WHERE s.said),
+                        pg_catalog.count(*) FILTER (
+                            WHERE s.start_s <= transcribe_job_at.seconds)::integer) AS last,
+               GREATEST(COALESCE(transcribe_job_at.neighbours, 0), 0)::bigint AS more
+        FROM s)
+    SELECT s.segment_no, s.said, s.start_s, s.end_s, s.speaker, s.channel, s.text
+    FROM s, place
+    WHERE s.said
+       OR (s.segment_no::bigint >= place.first::bigint - place.more
+           AND s.segment_no::bigint < place.first::bigint)
+       OR (s.segment_no::bigint > place.last::bigint
+           AND s.segment_no::bigint <= place.last::bigint + place.more)
+    ORDER BY s.segment_no;
+END;
+COMMENT ON FUNCTION transcribe_job_at(bigint, double precision, integer) IS
+'what is being said at that second of a completed job''s recording, and as many segments before and after as neighbours';
+
+CREATE FUNCTION transcribe_at(
+    session_id text, seconds double precision, neighbours integer DEFAULT 0,
+    OUT segment_no integer, OUT said boolean, OUT start_s double precision,
+    OUT end_s double precision, OUT speaker text, OUT channel integer, OUT text text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT a.segment_no, a.said, a.start_s, a.end_s, a.speaker, a.channel, a.text
+    FROM transcribe_job_at(transcribe_newest_job(transcribe_at.session_id),
+        transcribe_at.seconds, transcribe_at.neighbours) a;
+END;
+COMMENT ON FUNCTION transcribe_at(text, double precision, integer) IS
+'what is being said at that second, in the transcript of the session''s job that completed last';
+
+CREATE FUNCTION transcribe_at(
+    session_id uuid, seconds double precision, neighbours integer DEFAULT 0,
+    OUT segment_no integer, OUT said boolean, OUT start_s double precision,
+    OUT end_s double precision, OUT speaker text, OUT channel integer, OUT text text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT a.segment_no, a.said, a.start_s, a.end_s, a.speaker, a.channel, a.text
+    FROM transcribe_at(transcribe_at.session_id::text,
+        transcribe_at.seconds, transcribe_at.neighbours) a;
+END;
+COMMENT ON FUNCTION transcribe_at(uuid, double precision, integer) IS
+'what is being said at that second, in the transcript of the session''s job that completed last';
+
+CREATE FUNCTION transcribe_at(
+    session_id bigint, seconds double precision, neighbours integer DEFAULT 0,
+    OUT segment_no integer, OUT said boolean, OUT start_s double precision,
+    OUT end_s double precision, OUT speaker text, OUT channel integer, OUT text text)
+RETURNS SETOF record
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT a.segment_no, a.said, a.start_s, a.end_s, a.speaker, a.channel, a.text
+    FROM transcribe_at(transcribe_at.session_id::text,
+        transcribe_at.seconds, transcribe_at.neighbours) a;
+END;
+COMMENT ON FUNCTION transcribe_at(bigint, double precision, integer) IS
+'what is being said at that second, in the transcript of the session''s job that completed last';
 
 -- ---------------------------------------------------------------------
 -- Servers

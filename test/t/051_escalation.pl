@@ -114,7 +114,8 @@ my $calls = "SELECT transcribe_cancel(transcribe_enqueue('attack'::text, '$wav':
 	SELECT transcribe_retry(max(id)) FROM transcribe_jobs; SELECT transcribe_cancel(max(id)) FROM transcribe_jobs;
 	SELECT transcribe_retry_failed(); SELECT transcribe_purge(pg_catalog.now(), pg_catalog.now(), 1);
 	SELECT transcribe_delete(id) FROM transcribe_jobs; SELECT count(*) FROM transcribe_segments;
-	SELECT count(*) FROM transcribe_progress; SELECT count(*) FROM transcribe_servers; SELECT transcribe_result('attack'::text);";
+	SELECT count(*) FROM transcribe_progress; SELECT count(*) FROM transcribe_servers; SELECT transcribe_result('attack'::text);
+	SELECT transcribe_srt('attack'::text); SELECT transcribe_text('attack'::text); SELECT transcribe_rename_speaker('attack'::text, 'A'::text, 'B'::text);";
 
 # A trigger of a kind on all tables.
 sub trigger
