@@ -41,6 +41,7 @@ OBJS = \
 	src/session/path.o \
 	src/session/probe.o \
 	src/session/progress.o \
+	src/session/search.o \
 	src/session/servers.o \
 	src/session/setup.o \
 	src/session/speakers.o \
@@ -86,7 +87,7 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue results control text speakers rights
+REGRESS = extension servers check setup enqueue results control text speakers search rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
 	enqueue_same_recording rename_speaker retry_against_enqueue save_of_lost_claim

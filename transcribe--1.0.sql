@@ -239,6 +239,7 @@ CREATE TABLE transcribe_chunk_segments (
     compression_ratio double precision,
     no_speech_prob    double precision,
     words             jsonb,
+    language          text,
     speaker_name      text,
     PRIMARY KEY (job_id, chunk_no, n)
 );
@@ -257,6 +258,7 @@ COMMENT ON COLUMN transcribe_chunk_segments.avg_logprob IS 'mean log probability
 COMMENT ON COLUMN transcribe_chunk_segments.compression_ratio IS 'compression ratio of its text, if the server gave it; above 2.4 it is likely a loop';
 COMMENT ON COLUMN transcribe_chunk_segments.no_speech_prob IS 'probability that nothing was said, if the server gave it';
 COMMENT ON COLUMN transcribe_chunk_segments.words IS 'array of {"word", "start", "end"} in seconds of the recording, if asked for';
+COMMENT ON COLUMN transcribe_chunk_segments.language IS 'language of the text: as the server reported it, else as the job asked for it; en of a translation; for transcribe_search';
 COMMENT ON COLUMN transcribe_chunk_segments.speaker_name IS 'name that transcribe_rename_speaker has given, and readers see in place of the label; NULL if none';
 
 CREATE TABLE transcribe_attempts (
@@ -1008,6 +1010,32 @@ END;
 COMMENT ON FUNCTION transcribe_at(bigint, double precision, integer) IS
 'what is being said at that second, in the transcript of the session''s job that completed last';
 
+-- Search.  The vector is what an index may be made on (doc/operations.md): so it
+-- depends on nothing but the row, and is small enough to be stored whatever the
+-- text is.
+CREATE FUNCTION transcribe_search_config(language text) RETURNS regconfig
+LANGUAGE C IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_search_config(text) IS
+'the text search configuration for a language, given by name or code; simple where PostgreSQL has none';
+
+CREATE FUNCTION transcribe_search_vector(language text, said text) RETURNS tsvector
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN pg_catalog.to_tsvector(transcribe_search_config(language), pg_catalog.left(said, 32768));
+COMMENT ON FUNCTION transcribe_search_vector(text, text) IS
+'what transcribe_search looks at of a segment, for an index';
+
+CREATE FUNCTION transcribe_search(
+    query text, session text DEFAULT NULL, config regconfig DEFAULT NULL,
+    max_results integer DEFAULT 20, OUT job_id bigint, OUT session_id text,
+    OUT start_s double precision, OUT end_s double precision, OUT speaker text,
+    OUT channel integer, OUT text text, OUT headline text, OUT rank real)
+RETURNS SETOF record
+LANGUAGE C STABLE PARALLEL UNSAFE ROWS 20 COST 10000
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_search(text, text, regconfig, integer) IS
+'segments of completed jobs that match a query as of a web search, of those that the caller may see, the best first';
+
 -- ---------------------------------------------------------------------
 -- Servers
 -- ---------------------------------------------------------------------
@@ -1385,14 +1413,14 @@ CREATE FUNCTION transcribe_save_segments(
     start_s double precision[], end_s double precision[], texts text[],
     speakers text[], channels integer[], avg_logprobs double precision[],
     compression_ratios double precision[], no_speech_probs double precision[],
-    words jsonb[])
+    words jsonb[], languages text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     INSERT INTO transcribe_chunk_segments (job_id, owner, chunk_no, n, start_s,
                                            end_s, text, speaker, channel,
                                            avg_logprob, compression_ratio,
-                                           no_speech_prob, words)
+                                           no_speech_prob, words, language)
     SELECT g.*
     FROM unnest(transcribe_save_segments.job_ids, transcribe_save_segments.owners,
                 transcribe_save_segments.chunk_nos, transcribe_save_segments.ns,
@@ -1402,14 +1430,16 @@ BEGIN ATOMIC
                 transcribe_save_segments.avg_logprobs,
                 transcribe_save_segments.compression_ratios,
                 transcribe_save_segments.no_speech_probs,
-                transcribe_save_segments.words) AS g;
+                transcribe_save_segments.words,
+                transcribe_save_segments.languages) AS g;
 END;
 REVOKE ALL ON FUNCTION transcribe_save_segments(bigint[], text[], integer[],
     integer[], double precision[], double precision[], text[], text[], integer[],
-    double precision[], double precision[], double precision[], jsonb[]) FROM PUBLIC;
+    double precision[], double precision[], double precision[], jsonb[], text[])
+    FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_save_segments(bigint[], text[], integer[],
     integer[], double precision[], double precision[], text[], text[], integer[],
-    double precision[], double precision[], double precision[], jsonb[]) IS
+    double precision[], double precision[], double precision[], jsonb[], text[]) IS
 'save the segments of chunks of jobs that transcribe_hold has locked';
 
 CREATE FUNCTION transcribe_save_progress(

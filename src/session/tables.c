@@ -63,6 +63,19 @@ has_foreign_triggers(Relation rel)
 		 triggers->trig_delete_after_statement);
 }
 
+static Oid
+find_table(const char *name, Oid schema)
+{
+	Oid			relid = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s\" of extension \"transcribe\" does not exist",
+						name)));
+	return relid;
+}
+
 /*
  * Whether there are such triggers on the table, and will be until the end of
  * the transaction; tells its owner.
@@ -70,20 +83,25 @@ has_foreign_triggers(Relation rel)
 static bool
 look_at_table(const char *name, Oid schema, Oid *owner)
 {
-	Oid			relid = get_relname_relid(name, schema);
-	Relation	rel;
+	Relation	rel = table_open(find_table(name, schema), RowExclusiveLock);
 	bool		triggers;
 
-	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table \"%s\" of extension \"transcribe\" does not exist",
-						name)));
-	rel = table_open(relid, RowExclusiveLock);
 	triggers = has_foreign_triggers(rel);
 	*owner = rel->rd_rel->relowner;
 	table_close(rel, NoLock);
 	return triggers;
+}
+
+/* Become this owner, and connect to SPI. */
+static void
+become(TablesScope *scope, Oid owner)
+{
+	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
+	SetUserIdAndSecContext(owner, scope->save_sec_context |
+						   SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_NOFORCE_RLS);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
 }
 
 /* Become the owner of the tables, of which so many are to be written. */
@@ -101,17 +119,12 @@ begin(TablesScope *scope, FunctionCallInfo fcinfo, int ntables)
 	for (int i = 0; i < ntables; i++)
 		triggers |= look_at_table(table_names[i], scope->schema, &owner);
 
-	GetUserIdAndSecContext(&scope->save_userid, &scope->save_sec_context);
 	scope->save_nestlevel = NewGUCNestLevel();
 	if (triggers)
 		(void) set_config_option("session_replication_role", "replica",
 								 PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-	SetUserIdAndSecContext(owner, scope->save_sec_context |
-						   SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_NOFORCE_RLS);
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
+	become(scope, owner);
 }
 
 /*
@@ -129,6 +142,24 @@ void
 tables_begin_all(TablesScope *scope, FunctionCallInfo fcinfo)
 {
 	begin(scope, fcinfo, lengthof(table_names));
+}
+
+/*
+ * Become the owner to read, where row security would be in the way of an index.
+ * That can be done on a standby, too.
+ */
+void
+tables_begin_reading(TablesScope *scope, FunctionCallInfo fcinfo)
+{
+	Relation	rel;
+	Oid			owner;
+
+	scope->schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	rel = table_open(find_table(table_names[0], scope->schema), AccessShareLock);
+	owner = rel->rd_rel->relowner;
+	table_close(rel, NoLock);
+	scope->save_nestlevel = NewGUCNestLevel();
+	become(scope, owner);
 }
 
 /* Run a statement as the tables' owner. */

@@ -37,6 +37,7 @@ typedef struct TablesScope
 } TablesScope;
 
 extern void tables_begin(TablesScope *scope, FunctionCallInfo fcinfo);
+extern void tables_begin_reading(TablesScope *scope, FunctionCallInfo fcinfo);
 extern void tables_begin_all(TablesScope *scope, FunctionCallInfo fcinfo);
 extern void tables_execute(TablesScope *scope, Statement *statement,
 						   Datum *values, const char *nulls);

@@ -713,10 +713,10 @@ queue_save_segments(List *segments)
 {
 	static Statement statement = {
 		.function = "transcribe_save_segments",
-		.nargs = 13, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
+		.nargs = 14, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
 			INT4ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID,
 			TEXTARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID,
-			FLOAT8ARRAYOID, JSONBARRAYOID}
+			FLOAT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID}
 	};
 	Columns		columns;
 	ListCell   *lc;
@@ -741,6 +741,7 @@ queue_save_segments(List *segments)
 		put_number(&columns, 10, segment->answer->compression_ratio);
 		put_number(&columns, 11, segment->answer->no_speech_prob);
 		put_jsonb(&columns, 12, segment->words);
+		put_text(&columns, 13, segment->language);
 	}
 	columns_execute(&columns, NULL);
 }

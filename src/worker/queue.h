@@ -27,6 +27,7 @@ typedef struct QueueSegment
 	double		start;			/* seconds of the recording */
 	double		end;
 	const char *words;			/* JSON, or NULL */
+	const char *language;		/* of the text, or NULL */
 } QueueSegment;
 
 /* Transactions. */

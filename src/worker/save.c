@@ -91,6 +91,22 @@ words_text(JobChunk *chunk, ResponseSegment *segment, double until, int *next)
 	return out.data;
 }
 
+/*
+ * The language of the text that an answer is: that which was reported, else
+ * that which was asked for; a translation is always into English.
+ */
+static const char *
+text_language(Job *job, JobChunk *chunk)
+{
+	if (job->options.translate)
+		return "en";
+	if (chunk->response.language != NULL)
+		return chunk->response.language;
+	if (job->language != NULL)
+		return job->language;
+	return job->options.language != NULL ? job->options.language : job->server.language;
+}
+
 /* A segment as it is saved; its times are those of the chunk, and known. */
 static QueueSegment *
 make_segment(Job *job, JobChunk *chunk, ResponseSegment *answer, int n,
@@ -102,6 +118,7 @@ make_segment(Job *job, JobChunk *chunk, ResponseSegment *answer, int n,
 	segment->chunk = chunk;
 	segment->answer = answer;
 	segment->n = n;
+	segment->language = text_language(job, chunk);
 	segment->start = answer->start;
 	segment->end = answer->end;
 	timeline_map(chunk->spans, chunk->nspans, &segment->start, &segment->end);

@@ -115,7 +115,7 @@ my $calls = "SELECT transcribe_cancel(transcribe_enqueue('attack'::text, '$wav':
 	SELECT transcribe_retry_failed(); SELECT transcribe_purge(pg_catalog.now(), pg_catalog.now(), 1);
 	SELECT transcribe_delete(id) FROM transcribe_jobs; SELECT count(*) FROM transcribe_segments;
 	SELECT count(*) FROM transcribe_progress; SELECT count(*) FROM transcribe_servers; SELECT transcribe_result('attack'::text);
-	SELECT transcribe_srt('attack'::text); SELECT transcribe_text('attack'::text); SELECT transcribe_rename_speaker('attack'::text, 'A'::text, 'B'::text);";
+	SELECT transcribe_srt('attack'::text); SELECT transcribe_text('attack'::text); SELECT count(*) FROM transcribe_search('the'::text); SELECT transcribe_rename_speaker('attack'::text, 'A'::text, 'B'::text);";
 
 # A trigger of a kind on all tables.
 sub trigger
@@ -184,7 +184,8 @@ my @scripts = (
 		'transcribe_home(integer DEFAULT 0)', 'transcribe_is_live(numeric)', 'transcribe_wake(integer DEFAULT 0)',
 		'transcribe_claim(bigint, text, name, integer, integer)', 'transcribe_claim(bigint, text, name, integer, integer, integer DEFAULT 0)',
 		'transcribe_hold(bigint, bigint[], integer DEFAULT 0)', 'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
-		'transcribe_job_result(integer)', 'transcribe_result(varchar)', 'transcribe_purge(timestamptz, timestamptz)',
+		'transcribe_job_result(integer)', 'transcribe_search_vector(varchar, text)', 'transcribe_search_vector(text, varchar)',
+		'transcribe_search_config(varchar)', 'transcribe_result(varchar)', 'transcribe_purge(timestamptz, timestamptz)',
 		'transcribe_fail(bigint, bigint[], text[], text[], interval[], boolean[], boolean[])',
 		'transcribe_complete(bigint, bigint[], integer[], text[], double precision[])'), fires => 'SELECT transcribe_result(1::text::varchar)' ],
 	[ 'operators and functions in the schema', join('', map { s/evil\./public./gr } $tools =~ /^(CREATE FUNCTION evil\.(?!trig|f\().*?\$\$;\n|CREATE OPERATOR .*?\n)/msg),
@@ -211,7 +212,7 @@ my @scripts = (
 
 	# What is another's.
 	[ 'a leaking function', 'SELECT count(*) FROM transcribe_jobs WHERE evil.f(path || session_id); SELECT count(*) FROM transcribe_segments WHERE evil.f(text);
-		SELECT count(*) FROM transcribe_chunk_segments WHERE evil.f(text); CREATE VIEW evil.v AS SELECT * FROM transcribe_chunk_segments; SELECT * FROM evil.v;
+		SELECT * FROM transcribe_search(\'segment\'::text, max_results => NULL) WHERE evil.f(text); SELECT count(*) FROM transcribe_chunk_segments WHERE evil.f(text); CREATE VIEW evil.v AS SELECT * FROM transcribe_chunk_segments; SELECT * FROM evil.v;
 		COPY transcribe_chunk_segments TO STDOUT; SELECT * FROM pg_stats WHERE tablename LIKE \'transcribe%\'', shows => qr/segment 1|victim|$audio/, fires => "SELECT evil.f('leak'::text)" ],
 	[ 'reading by the worker\'s functions', "SELECT transcribe_saved(ARRAY(SELECT generate_series(1, 2000)::bigint)); SELECT transcribe_rescue(n) FROM generate_series(1, 3) n;
 		SELECT transcribe_claim(1, 'whisper', 'victim', 0, 10); SELECT transcribe_waiting(); SELECT transcribe_job_result(n) FROM generate_series(1, 2000) n;
