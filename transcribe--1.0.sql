@@ -567,7 +567,8 @@ COMMENT ON FUNCTION transcribe_result(bigint) IS
 CREATE FUNCTION transcribe_live_progress(
     OUT job_id bigint, OUT status text, OUT percent double precision,
     OUT message text, OUT chunk integer, OUT chunks integer,
-    OUT since timestamptz)
+    OUT done_s double precision, OUT total_s double precision,
+    OUT rate double precision, OUT eta interval, OUT since timestamptz)
 RETURNS SETOF record
 LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10
 AS 'MODULE_PATHNAME';
@@ -576,7 +577,7 @@ COMMENT ON FUNCTION transcribe_live_progress() IS
 
 CREATE VIEW transcribe_progress WITH (security_invoker = true) AS
 SELECT p.job_id, j.session_id, p.status, p.percent, p.message,
-       p.chunk, p.chunks, p.since
+       p.chunk, p.chunks, p.done_s, p.total_s, p.rate, p.eta, p.since
 FROM transcribe_live_progress() p
 JOIN transcribe_jobs j ON j.id = p.job_id;
 COMMENT ON VIEW transcribe_progress IS
@@ -588,6 +589,10 @@ COMMENT ON COLUMN transcribe_progress.percent IS 'done so far, 0 to 100, by seco
 COMMENT ON COLUMN transcribe_progress.message IS 'what is being done or waited for';
 COMMENT ON COLUMN transcribe_progress.chunk IS 'chunks saved so far';
 COMMENT ON COLUMN transcribe_progress.chunks IS 'chunks known so far; grows while the recording is being read';
+COMMENT ON COLUMN transcribe_progress.done_s IS 'seconds of the recording that are answered, or were silent';
+COMMENT ON COLUMN transcribe_progress.total_s IS 'seconds of the recording; NULL as long as they are not known';
+COMMENT ON COLUMN transcribe_progress.rate IS 'seconds of the recording that are answered in a second, since it was opened; NULL before the first answer';
+COMMENT ON COLUMN transcribe_progress.eta IS 'time left, at this rate';
 COMMENT ON COLUMN transcribe_progress.since IS 'when the present step began';
 GRANT SELECT ON transcribe_progress TO PUBLIC;
 

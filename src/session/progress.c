@@ -48,6 +48,30 @@ copy_progress(TranscribeState *state, int *n)
 	return copy;
 }
 
+/*
+ * How fast the recording is gone through, in seconds of it a second, by what
+ * was answered since it was opened; 0: not known yet.
+ */
+static double
+rate_of(const StateProgress *slot)
+{
+	double		took = (slot->advanced - slot->opened) / (double) USECS_PER_SEC;
+
+	return slot->fresh > 0 && took > 0 ? slot->fresh / took : 0;
+}
+
+/* The time that is left at that rate, if it is known, in whole seconds. */
+static Interval *
+time_left(const StateProgress *slot, double rate)
+{
+	Interval   *left = palloc0(sizeof(Interval));
+	double		waited = (GetCurrentTimestamp() - slot->advanced) / (double) USECS_PER_SEC;
+	double		seconds = Max(slot->total - slot->done, 0) / rate - waited;
+
+	left->time = (int64) Max(seconds, 0) * USECS_PER_SEC;
+	return left;
+}
+
 /* SQL: one row for each running job that the caller may see. */
 Datum
 transcribe_live_progress(PG_FUNCTION_ARGS)
@@ -65,8 +89,9 @@ transcribe_live_progress(PG_FUNCTION_ARGS)
 	for (int i = 0; i < n; i++)
 	{
 		StateProgress *slot = &slots[i];
-		Datum		values[7];
-		bool		nulls[7] = {false};
+		double		rate = rate_of(slot);
+		Datum		values[11];
+		bool		nulls[11] = {false};
 
 		if (!has_privs_of_role(GetUserId(), slot->owner))
 			continue;
@@ -77,7 +102,14 @@ transcribe_live_progress(PG_FUNCTION_ARGS)
 		values[3] = CStringGetTextDatum(slot->message);
 		values[4] = Int32GetDatum(slot->chunk);
 		values[5] = Int32GetDatum(slot->chunks);
-		values[6] = TimestampTzGetDatum(slot->since);
+		values[6] = Float8GetDatum(slot->done);
+		values[7] = Float8GetDatum(slot->total);
+		nulls[7] = !(slot->total > 0);
+		values[8] = Float8GetDatum(rate);
+		nulls[8] = !(rate > 0);
+		nulls[9] = nulls[7] || nulls[8];
+		values[9] = nulls[9] ? (Datum) 0 : IntervalPGetDatum(time_left(slot, rate));
+		values[10] = TimestampTzGetDatum(slot->since);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -117,6 +117,11 @@ typedef struct StateProgress
 	float4		percent;
 	int			chunk;			/* saved so far */
 	int			chunks;			/* known so far */
+	double		done;			/* seconds of the recording that are answered, */
+	double		fresh;			/* of these since it was opened, */
+	double		total;			/* of so many; 0: not known */
+	TimestampTz opened;			/* when reading began */
+	TimestampTz advanced;		/* when fresh last grew */
 	TimestampTz since;			/* begin of the present step */
 	char		message[STATE_MESSAGE_SIZE];
 } StateProgress;

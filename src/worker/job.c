@@ -123,33 +123,58 @@ job_set_state(Job *job, JobState state)
 	job->state = state;
 }
 
-/* Percent done, by seconds of audio; 100 is for the row alone to say. */
-int
-job_percent(Job *job)
+/* Seconds of the recording, as far as they are known. */
+static double
+total_seconds(Job *job)
 {
-	double		total = Max(job->source.duration, job->decoded);
-	double		done = 0;
+	return job->media_ended ? job->end.duration :
+		Max(job->source.duration, job->decoded);
+}
+
+/* Seconds of the recording that earlier attempts have saved. */
+static double
+saved_seconds(Job *job)
+{
+	double		seconds = 0;
 	ListCell   *lc;
 
-	if (job->media_ended)
-		total = job->end.duration;
-	if (!(total > 0))
-		return 1;
 	foreach(lc, job->saved)
 	{
 		WireStretch *stretch = &((JobSaved *) lfirst(lc))->stretch;
 
-		done += stretch->end - stretch->start;
+		seconds += stretch->end - stretch->start;
 	}
+	return seconds / Max(job->source.streams, 1);
+}
+
+/* Seconds of the recording that were answered since it was opened. */
+static double
+answered_seconds(Job *job)
+{
+	double		seconds = 0;
+	ListCell   *lc;
+
 	foreach(lc, job->chunks)
 	{
 		JobChunk   *chunk = lfirst(lc);
 
 		if (chunk->state >= CHUNK_ANSWERED)
-			done += chunk->end - chunk->start;
+			seconds += chunk->end - chunk->start;
 	}
+	return seconds / Max(job->source.streams, 1);
+}
+
+/* Percent done, by seconds of audio; 100 is for the row alone to say. */
+int
+job_percent(Job *job)
+{
+	double		total = total_seconds(job);
+	double		done = saved_seconds(job) + answered_seconds(job);
+
+	if (!(total > 0))
+		return 1;
 	return Max(1, Min(99, (int) (PERCENT_READING * Min(1, job->decoded / total) +
-								 (99 - PERCENT_READING) * Min(1, done / (total * Max(job->source.streams, 1))))));
+								 (99 - PERCENT_READING) * Min(1, done / total))));
 }
 
 /* The number that a chunk of this attempt is saved under. */
@@ -171,18 +196,30 @@ publish_progress(Job *job)
 	TranscribeState *state = transcribe_state();
 	StateProgress *slot = job->progress;
 	int			saved = list_length(job->saved);
+	double		fresh;
+	double		done;
+	double		total;
 	ListCell   *lc;
 
 	if (slot == NULL)
 		return;
 	foreach(lc, job->chunks)
 		saved += ((JobChunk *) lfirst(lc))->state == CHUNK_SAVED;
+	fresh = answered_seconds(job);
+	done = saved_seconds(job) + fresh;
+	total = job->media_ended || job->source.duration > 0 ? total_seconds(job) : 0;
 
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	slot->transcribing = job->state >= JOB_TRANSCRIBING;
 	slot->percent = job->state == JOB_WAITING ? 0 : job_percent(job);
 	slot->chunk = saved;
 	slot->chunks = list_length(job->saved) + list_length(job->chunks);
+	slot->done = done;
+	slot->total = total;
+	slot->opened = job->opened;
+	if (fresh > slot->fresh)
+		slot->advanced = GetCurrentTimestamp();
+	slot->fresh = fresh;
 	if (strcmp(slot->message, job->note) != 0)
 	{
 		slot->since = GetCurrentTimestamp();
@@ -475,6 +512,7 @@ job_open(Job *job)
 	open.require_sandbox = transcribe_sandbox == TRANSCRIBE_SANDBOX_REQUIRE;
 	wire_put_open(agent_output(), job->tag, &open);
 	job->media_running = true;
+	job->opened = GetCurrentTimestamp();
 	job->last_frame = job->last_check = worker_clock();
 	job_set_state(job, JOB_PREPROCESSING);
 	job_note(job, "reading the recording");

@@ -142,6 +142,7 @@ typedef struct Job
 	bool		noted_transcribing; /* the row says so, */
 	int64		note_after;		/* or shall from then on */
 	int64		last_frame;		/* when media was last heard of */
+	TimestampTz opened;			/* when its reading began */
 	int64		last_check;		/* when it was last looked at, */
 	int64		media_time;		/* and how long it was busy until then, in ms */
 	WireSource	source;			/* its strings live in context */
