@@ -50,6 +50,7 @@ OBJS = \
 	src/session/transcript.o \
 	src/session/validator.o \
 	src/session/wake.o \
+	src/session/workers.o \
 	src/launcher/hint.o \
 	src/launcher/launcher.o \
 	src/worker/agent.o \
@@ -87,7 +88,8 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue results control text speakers search rights
+REGRESS = extension servers check setup enqueue results control text speakers \
+	search watch rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
 	enqueue_same_recording rename_speaker retry_against_enqueue save_of_lost_claim

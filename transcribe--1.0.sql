@@ -1121,6 +1121,39 @@ COMMENT ON FUNCTION transcribe_setup(text, text, text, text, text, jsonb) IS
 'create a server, and a user mapping for PUBLIC if a file with a key is named, and check the server as transcribe_check_server does';
 
 -- ---------------------------------------------------------------------
+-- Watching
+-- ---------------------------------------------------------------------
+
+CREATE FUNCTION transcribe_running_workers(
+    OUT pid integer, OUT datid oid, OUT launched_at timestamptz,
+    OUT state text, OUT jobs integer, OUT recordings integer,
+    OUT requests integer, OUT held_bytes bigint, OUT agent_pid integer)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_running_workers() IS
+'workers of this database, and for members of pg_read_all_stats of all; read it through transcribe_workers';
+
+CREATE VIEW transcribe_workers WITH (security_invoker = true) AS
+SELECT w.pid, w.datid, d.datname, w.launched_at, w.state, w.jobs, w.recordings,
+       w.requests, w.held_bytes, w.agent_pid
+FROM transcribe_running_workers() w
+LEFT JOIN pg_catalog.pg_database d ON d.oid = w.datid;
+COMMENT ON VIEW transcribe_workers IS
+'workers that are running: that of this database, and for members of pg_read_all_stats all';
+COMMENT ON COLUMN transcribe_workers.pid IS 'process of the worker, as in pg_stat_activity; NULL: it is being started';
+COMMENT ON COLUMN transcribe_workers.datid IS 'database that it serves';
+COMMENT ON COLUMN transcribe_workers.datname IS 'name of that';
+COMMENT ON COLUMN transcribe_workers.launched_at IS 'when the launcher started it';
+COMMENT ON COLUMN transcribe_workers.state IS 'starting; visiting: looks whether there are jobs; working; idle; giving way: ends what is under way, to make room for another database';
+COMMENT ON COLUMN transcribe_workers.jobs IS 'jobs that it carries';
+COMMENT ON COLUMN transcribe_workers.recordings IS 'recordings that are being read';
+COMMENT ON COLUMN transcribe_workers.requests IS 'requests that are under way';
+COMMENT ON COLUMN transcribe_workers.held_bytes IS 'memory of its agent that holds audio which is to be sent';
+COMMENT ON COLUMN transcribe_workers.agent_pid IS 'process of its agent; NULL: there is none';
+GRANT SELECT ON transcribe_workers TO PUBLIC;
+
+-- ---------------------------------------------------------------------
 -- The worker's side of the queue
 --
 -- The doors between states, each one statement and one short transaction.

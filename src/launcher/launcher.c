@@ -101,6 +101,9 @@ static List *visited = NIL;
 /* Where the search for a database to serve begins, so that all get a turn. */
 static int	next_database = 0;
 
+/* How many databases found no place in this round. */
+static int	databases_waiting = 0;
+
 /* In this round no process could be had; and when that was said, or 0. */
 static bool no_process = false;
 static TimestampTz warned_at = 0;
@@ -762,6 +765,7 @@ launch_workers(TimestampTz now)
 			visits_wait = true;
 	}
 	waiting += visits_wait;
+	databases_waiting = waiting;
 	next = Min(next, share_places(waiting, now));
 	if (no_process)
 		next = Min(next, TimestampTzPlusMilliseconds(now, NO_PROCESS_RETRY_MS));
@@ -787,6 +791,29 @@ reload_settings(void)
 		pg_atomic_write_u32(&state->visit_all, 1);
 }
 
+/* Say in pg_stat_activity what is going on, if it does not say so. */
+static void
+report_activity(void)
+{
+	static char said[128];
+	char		text[128];
+	int			workers = 0;
+
+	for (int w = 0; w < transcribe_max_workers; w++)
+		workers += state->workers[w].in_use;
+	if (transcribe_max_workers == 0)
+		strlcpy(text, "transcribe.max_workers is 0", sizeof(text));
+	else
+		snprintf(text, sizeof(text), "workers: %d of %d, databases that wait for one: %d%s",
+				 workers, transcribe_max_workers,
+				 transcribe_enabled ? databases_waiting : 0,
+				 transcribe_enabled ? "" : ", transcribe.enabled is off");
+	if (strcmp(text, said) == 0)
+		return;
+	strlcpy(said, text, sizeof(said));
+	pgstat_report_activity(STATE_IDLE, text);
+}
+
 /* Sleep until somebody wakes us, or until the given time. */
 static void
 wait_until(TimestampTz until)
@@ -797,6 +824,7 @@ wait_until(TimestampTz until)
 
 	if (wait_event == 0)
 		wait_event = transcribe_wait_event("TranscribeLauncherMain");
+	report_activity();
 	if (until != DT_NOEND)
 	{
 		flags |= WL_TIMEOUT;
@@ -833,6 +861,7 @@ transcribe_launcher_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
+	pgstat_report_appname("transcribe launcher");
 	before_shmem_exit(leave, (Datum) 0);
 	pg_atomic_write_u64(&state->launcher, (uint64) (uintptr_t) MyLatch);
 

@@ -134,6 +134,10 @@ typedef struct StateWorker
 	int			database;		/* number of the database slot */
 	int64		incarnation;
 	int			jobs;			/* in flight */
+	int			requests;		/* of these jobs, under way */
+	int			recordings;		/* that are being read */
+	int			agent_pid;		/* or 0 */
+	uint64		held_bytes;		/* of finished chunks that its agent holds */
 	bool		looking;		/* it visits, and has found no job yet; set by
 								 * the launcher, cleared by the worker */
 	bool		wanted;			/* another database waits for a slot: leave as

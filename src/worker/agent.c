@@ -47,6 +47,13 @@ agent_running(void)
 	return pid != 0;
 }
 
+/* Its process, or 0. */
+int
+agent_pid(void)
+{
+	return (int) pid;
+}
+
 int
 agent_socket(void)
 {

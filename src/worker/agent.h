@@ -17,6 +17,7 @@ typedef void (*AgentFrameHandler) (WireFrame *frame);
 
 extern bool agent_start(void);
 extern bool agent_running(void);
+extern int	agent_pid(void);
 extern int	agent_socket(void);
 extern WireBuffer *agent_output(void);
 extern bool agent_wants_write(void);

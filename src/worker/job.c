@@ -276,6 +276,13 @@ job_memory_full(void)
 	return held_bytes >= WIRE_MAX_HELD_BYTES;
 }
 
+/* How much that is. */
+uint64
+job_held_bytes(void)
+{
+	return held_bytes;
+}
+
 /* The agent has let go of the chunk's audio, or is about to. */
 static void
 forget_audio(JobChunk *chunk)

@@ -193,6 +193,7 @@ extern int	job_saved_number(Job *job, uint32 chunk_no);
 extern bool job_goes_before(Job *job, Job *other);
 extern bool job_media_busy(Job *job);
 extern bool job_memory_full(void);
+extern uint64 job_held_bytes(void);
 extern bool job_give_way(Job *job);
 extern void job_stop_server(Job *job, const char *code, const char *reason);
 extern void job_note(Job *job, const char *fmt,...) pg_attribute_printf(2, 3);

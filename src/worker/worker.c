@@ -97,6 +97,7 @@ static bool check_prepared = true;	/* are there prepared transactions? */
 static bool no_extension = false;	/* nothing that we serve in this database */
 static const char *parked = NULL;	/* this program is of another version */
 static int64 wake_at = 0;		/* the next turn is due by then */
+static bool activity_said = false;	/* pg_stat_activity says what is under way */
 
 static volatile sig_atomic_t shutdown_requested = false;
 static volatile sig_atomic_t in_remote_commit = false;
@@ -148,6 +149,7 @@ worker_begin(bool durable)
 {
 	if (IsTransactionState())
 		elog(ERROR, "transcribe worker is in a transaction already");
+	activity_said = false;
 	in_remote_commit = durable &&
 		transcribe_synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 	queue_begin_transaction(durable);
@@ -718,6 +720,46 @@ idle_turn(void)
 	return true;
 }
 
+/*
+ * Say what is under way, in transcribe_workers and pg_stat_activity, if that is
+ * not what they say.
+ */
+static void
+report_activity(void)
+{
+	StateWorker now = {0};
+	char		text[128];
+	ListCell   *lc;
+
+	now.jobs = list_length(jobs);
+	now.agent_pid = agent_pid();
+	now.held_bytes = job_held_bytes();
+	foreach(lc, jobs)
+	{
+		Job		   *job = lfirst(lc);
+
+		now.requests += job->requests;
+		now.recordings += job->media_running;
+	}
+	if (activity_said && now.jobs == me->jobs && now.requests == me->requests &&
+		now.recordings == me->recordings && now.agent_pid == me->agent_pid &&
+		now.held_bytes == me->held_bytes)
+		return;
+
+	LWLockAcquire(state->lock, LW_EXCLUSIVE);
+	me->jobs = now.jobs;
+	me->requests = now.requests;
+	me->recordings = now.recordings;
+	me->agent_pid = now.agent_pid;
+	me->held_bytes = now.held_bytes;
+	LWLockRelease(state->lock);
+
+	snprintf(text, sizeof(text), "jobs: %d, recordings being read: %d, requests under way: %d",
+			 now.jobs, now.recordings, now.requests);
+	pgstat_report_activity(STATE_IDLE, text);
+	activity_said = true;
+}
+
 /* The only place where the worker waits. */
 static void
 wait_for_something(void)
@@ -977,6 +1019,7 @@ transcribe_worker_main(Datum arg)
 	MemoryContextSwitchTo(turn_context);
 	while (safe_turn())
 	{
+		report_activity();
 		wait_for_something();
 		MemoryContextReset(turn_context);
 	}

@@ -1,4 +1,5 @@
-# What is seen from outside while jobs run: progress and notifications.
+# What is seen from outside while jobs run: progress, notifications, what the
+# processes say that they do.
 use strict;
 use warnings;
 
@@ -11,6 +12,7 @@ my $audio = make_audio();
 my $faulty = start_faulty();
 my $node = start_cluster('watch', 'transcribe.idle_timeout' => '1h');
 my $wav = "$audio/austen-0880.wav";
+my ($version) = $node->safe_psql('postgres', 'SHOW server_version_num') =~ /^(\d\d)/;
 
 sub query { return $node->safe_psql('postgres', $_[0], extra_params => $_[1] // []) }
 
@@ -83,6 +85,39 @@ foreach my $setting (qw(off final all))
 }
 $listener->quit;
 
+# What the processes say.
+create_server($node, 'gate', $faulty->url('gate=gate'), max_requests => 2);
+enqueue(3, 'gate');
+$faulty->wait_for_calls(2, 'gate=gate');
+my $activity = "FROM pg_stat_activity WHERE backend_type = 'transcribe worker'";
+wait_for($node, "SELECT query $activity AND state = 'idle'", 'jobs: 3, recordings being read: 0, requests under way: 2',
+	'pg_stat_activity says what the worker has in hand');
+is(query("SELECT application_name, datname $activity"), 'transcribe worker: postgres|postgres', 'and whose it is');
+wait_for($node, "SELECT application_name, query FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'",
+	'transcribe launcher|workers: 1 of 4, databases that wait for one: 0', 'and what the launcher has');
+my ($event, $launcher_event) = $version >= 17 ? ('TranscribeWorkerMain', 'TranscribeLauncherMain') : ('Extension', 'Extension');
+wait_for($node, "SELECT wait_event_type, wait_event $activity AND wait_event IS NOT NULL", "Extension|$event", 'what it waits for is named');
+wait_for($node, "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'transcribe launcher'", $launcher_event,
+	'and what the launcher waits for');
+
+# The worker's row.
+my ($pid) = query("SELECT pid $activity");
+is(query("SELECT w.pid, datname, datid = d.oid, launched_at < now(), state, jobs, recordings, requests, held_bytes > 0
+	FROM transcribe_workers w JOIN pg_database d USING (datname)"), "$pid|postgres|t|t|working|3|0|2|t",
+	'transcribe_workers has the worker');
+my %processes = all_processes();
+is($processes{ query('SELECT agent_pid FROM transcribe_workers') }{ppid}, $pid, 'and its agent');
+
+query("CREATE ROLE guest; CREATE ROLE monitor; GRANT pg_monitor TO monitor");
+query('CREATE DATABASE other');
+$node->safe_psql('other', 'CREATE EXTENSION transcribe');
+is($node->safe_psql('other', 'SET ROLE guest; SELECT count(*) FROM transcribe_workers WHERE datname = $$postgres$$', extra_params => ['-q']), '0',
+	'the worker of another database is not for everybody');
+is($node->safe_psql('other', 'SET ROLE monitor; SELECT count(*) FROM transcribe_workers WHERE datname = $$postgres$$', extra_params => ['-q']), '1',
+	'but for monitors');
+
+$faulty->release('gate');
+wait_for_jobs('gate', 'completed');
 $node->stop;
 $faulty->stop;
 done_testing();
