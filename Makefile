@@ -31,6 +31,7 @@ OBJS = \
 	src/shared/server.o \
 	src/shared/state.o \
 	src/shared/statement.o \
+	src/shared/stats.o \
 	src/session/check.o \
 	src/session/control.o \
 	src/session/enqueue.o \
@@ -46,6 +47,7 @@ OBJS = \
 	src/session/setup.o \
 	src/session/speakers.o \
 	src/session/subtitles.o \
+	src/session/stats.o \
 	src/session/tables.o \
 	src/session/transcript.o \
 	src/session/validator.o \

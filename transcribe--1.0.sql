@@ -1124,6 +1124,126 @@ COMMENT ON FUNCTION transcribe_setup(text, text, text, text, text, jsonb) IS
 -- Watching
 -- ---------------------------------------------------------------------
 
+CREATE FUNCTION transcribe_server_names(servers text) RETURNS text[]
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_server_names(text) IS
+'the names in a list of servers, as transcribe_jobs.server may be one';
+
+CREATE FUNCTION transcribe_counters(
+    OUT serverid oid, OUT running integer, OUT under_way integer,
+    OUT requests bigint, OUT succeeded bigint, OUT rate_limited bigint,
+    OUT unauthorized bigint, OUT server_errors bigint, OUT timeouts bigint,
+    OUT connection_errors bigint, OUT refused bigint, OUT bad_responses bigint,
+    OUT other_errors bigint, OUT completed bigint, OUT failed bigint,
+    OUT retried bigint, OUT audio_s double precision, OUT sent_bytes bigint,
+    OUT elapsed_s double precision, OUT trimmed_s double precision,
+    OUT p50_s double precision, OUT p95_s double precision,
+    OUT p99_s double precision, OUT stats_reset timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_counters() IS
+'what was counted of the servers that the caller may use, or may read the statistics of; read it through transcribe_stats';
+
+-- Not an invoker's view: how many jobs wait for a server concerns whoever may
+-- use it, whoever has enqueued them.  What is queued is found group by group, as
+-- transcribe_waiting does, and of a group no more is counted than that.
+CREATE VIEW transcribe_stats WITH (security_barrier = true) AS
+WITH RECURSIVE groups AS (
+    (SELECT j.queue, j.server, j.run_at
+     FROM transcribe_jobs j
+     WHERE j.status = 'queued' AND j.home = (SELECT h.home FROM transcribe_here h)
+     ORDER BY j.queue, j.run_at, j.id
+     LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM groups g CROSS JOIN LATERAL (
+        SELECT j.queue, j.server, j.run_at
+        FROM transcribe_jobs j
+        WHERE j.status = 'queued' AND j.home = (SELECT h.home FROM transcribe_here h)
+          AND j.queue > g.queue
+        ORDER BY j.queue, j.run_at, j.id
+        LIMIT 1) n),
+waiting AS (
+    SELECT names.server, pg_catalog.sum(counted.jobs)::bigint AS jobs,
+           pg_catalog.min(g.run_at) AS oldest
+    FROM groups g
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*) AS jobs
+        FROM (SELECT 1 FROM transcribe_jobs j
+              WHERE j.status = 'queued' AND j.home = (SELECT h.home FROM transcribe_here h)
+                AND j.queue = g.queue
+              LIMIT 100000) first) counted
+    CROSS JOIN LATERAL pg_catalog.unnest(transcribe_server_names(g.server)) AS names (server)
+    GROUP BY names.server)
+SELECT s.srvname::text AS server,
+       COALESCE(w.jobs, 0::bigint) AS queued,
+       CASE WHEN w.oldest <= pg_catalog.clock_timestamp()
+            THEN pg_catalog.clock_timestamp() - w.oldest END AS oldest_wait,
+       COALESCE(c.running, 0) AS running,
+       COALESCE(c.under_way, 0) AS under_way,
+       COALESCE(c.requests, 0::bigint) AS requests,
+       COALESCE(c.succeeded, 0::bigint) AS succeeded,
+       COALESCE(c.rate_limited, 0::bigint) AS rate_limited,
+       COALESCE(c.unauthorized, 0::bigint) AS unauthorized,
+       COALESCE(c.server_errors, 0::bigint) AS server_errors,
+       COALESCE(c.timeouts, 0::bigint) AS timeouts,
+       COALESCE(c.connection_errors, 0::bigint) AS connection_errors,
+       COALESCE(c.refused, 0::bigint) AS refused,
+       COALESCE(c.bad_responses, 0::bigint) AS bad_responses,
+       COALESCE(c.other_errors, 0::bigint) AS other_errors,
+       COALESCE(c.completed, 0::bigint) AS completed,
+       COALESCE(c.failed, 0::bigint) AS failed,
+       COALESCE(c.retried, 0::bigint) AS retried,
+       COALESCE(c.audio_s, 0::double precision) AS audio_s,
+       COALESCE(c.sent_bytes, 0::bigint) AS sent_bytes,
+       COALESCE(c.elapsed_s, 0::double precision) AS elapsed_s,
+       COALESCE(c.trimmed_s, 0::double precision) AS trimmed_s,
+       c.p50_s, c.p95_s, c.p99_s, c.stats_reset
+FROM pg_catalog.pg_foreign_server s
+JOIN pg_catalog.pg_foreign_data_wrapper f ON f.oid = s.srvfdw
+LEFT JOIN transcribe_counters() c ON c.serverid = s.oid
+LEFT JOIN waiting w ON w.server = s.srvname::text
+WHERE f.fdwname = 'transcribe'
+  AND (pg_catalog.has_server_privilege(s.oid, 'USAGE')
+       OR pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE'));
+COMMENT ON VIEW transcribe_stats IS
+'what waits for each server and goes on there, and what has been counted of it since stats_reset; of servers that the reader may use, or of all for members of pg_read_all_stats';
+COMMENT ON COLUMN transcribe_stats.server IS 'name of the foreign server';
+COMMENT ON COLUMN transcribe_stats.queued IS 'jobs that are queued and may go there, due or not; one that names several servers counts at each; of one owner and priority up to 100000 are counted';
+COMMENT ON COLUMN transcribe_stats.oldest_wait IS 'how long the first of them has been due; NULL if none is';
+COMMENT ON COLUMN transcribe_stats.running IS 'jobs that are running for it';
+COMMENT ON COLUMN transcribe_stats.under_way IS 'requests that are under way';
+COMMENT ON COLUMN transcribe_stats.requests IS 'requests that have ended';
+COMMENT ON COLUMN transcribe_stats.succeeded IS 'of these, answered well';
+COMMENT ON COLUMN transcribe_stats.rate_limited IS 'of these, answered by asking for a pause';
+COMMENT ON COLUMN transcribe_stats.unauthorized IS 'of these, refused for the key or the account';
+COMMENT ON COLUMN transcribe_stats.server_errors IS 'of these, answered by 409, or 500 and above';
+COMMENT ON COLUMN transcribe_stats.timeouts IS 'of these, not answered in time';
+COMMENT ON COLUMN transcribe_stats.connection_errors IS 'of these, without a connection, or with one that was lost';
+COMMENT ON COLUMN transcribe_stats.refused IS 'of these, refused by any other status';
+COMMENT ON COLUMN transcribe_stats.bad_responses IS 'of these, answered by what is no transcript';
+COMMENT ON COLUMN transcribe_stats.other_errors IS 'of these, ended by what is no fault of the server';
+COMMENT ON COLUMN transcribe_stats.completed IS 'jobs that completed there';
+COMMENT ON COLUMN transcribe_stats.failed IS 'jobs that failed for good';
+COMMENT ON COLUMN transcribe_stats.retried IS 'attempts at jobs that failed and are repeated';
+COMMENT ON COLUMN transcribe_stats.audio_s IS 'seconds of audio that were sent, all requests together';
+COMMENT ON COLUMN transcribe_stats.sent_bytes IS 'bytes that were sent';
+COMMENT ON COLUMN transcribe_stats.elapsed_s IS 'seconds that all requests took';
+COMMENT ON COLUMN transcribe_stats.trimmed_s IS 'seconds of recordings that were not sent, and so not paid for, because they were silent, or said on another channel as well';
+COMMENT ON COLUMN transcribe_stats.p50_s IS 'seconds that half of the requests took at most, to some ten percent';
+COMMENT ON COLUMN transcribe_stats.p95_s IS 'the same of 95 percent';
+COMMENT ON COLUMN transcribe_stats.p99_s IS 'the same of 99 percent';
+COMMENT ON COLUMN transcribe_stats.stats_reset IS 'since when it is counted; NULL: there was nothing yet';
+GRANT SELECT ON transcribe_stats TO PUBLIC;
+
+CREATE FUNCTION transcribe_stats_reset() RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_stats_reset() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_stats_reset() IS
+'begin anew to count for transcribe_stats, in this database';
+
 CREATE FUNCTION transcribe_running_workers(
     OUT pid integer, OUT datid oid, OUT launched_at timestamptz,
     OUT state text, OUT jobs integer, OUT recordings integer,

@@ -25,6 +25,9 @@
  * under the lock; their number may be read without it, to see that there are
  * none.
  *
+ * Statistics are counted per server (stats.c), by its database's worker; who
+ * reads them shares the lock.
+ *
  * Progress slots belong to a worker slot.  Their worker alone writes them;
  * writers hold the lock exclusively, readers share it.  The lock is held for
  * some stores only, never while anything is waited for.
@@ -109,10 +112,60 @@ typedef struct StateClosure
 	char		reason[256];	/* as in transcribe_jobs.error, in UTF-8 */
 } StateClosure;
 
+/* Servers that have statistics at once in the cluster; 130 kB. */
+#define STATE_STATS						256
+
+/* What became of a request. */
+typedef enum StatsOutcome
+{
+	STATS_GOOD,
+	STATS_RATE_LIMITED,
+	STATS_UNAUTHORIZED,			/* the key, or the account */
+	STATS_SERVER_ERROR,
+	STATS_TIMEOUT,
+	STATS_CONNECTION,			/* none was made, or it was lost */
+	STATS_REFUSED,				/* this request, by any other status */
+	STATS_BAD_RESPONSE,
+	STATS_OTHER
+} StatsOutcome;
+
+#define STATS_OUTCOMES					(STATS_OTHER + 1)
+
+/* How an attempt at a job ended. */
+typedef enum StatsEnd
+{
+	STATS_COMPLETED,
+	STATS_FAILED,				/* for good */
+	STATS_RETRIED				/* at the job's cost */
+} StatsEnd;
+
+#define STATS_ENDS						(STATS_RETRIED + 1)
+
+/* Times that requests take: four steps to the octave, from 1 ms to 4.6 h. */
+#define STATS_LATENCIES					96
+
+/* What was counted of a server since the cluster started, or a reset. */
+typedef struct StateStats
+{
+	Oid			serverid;		/* InvalidOid: free */
+	Oid			dbid;
+	TimestampTz since;
+	TimestampTz last;			/* something was counted */
+	uint64		outcomes[STATS_OUTCOMES];	/* requests that have ended */
+	uint64		ends[STATS_ENDS];	/* attempts at jobs */
+	double		audio;			/* seconds sent, */
+	uint64		bytes;			/* and what they took */
+	double		elapsed;		/* seconds of all requests */
+	double		trimmed;		/* seconds of recordings that were not sent */
+	uint32		latencies[STATS_LATENCIES];
+} StateStats;
+
 typedef struct StateProgress
 {
 	int64		job_id;			/* 0: free */
 	Oid			owner;
+	Oid			serverid;		/* that it goes to */
+	int			requests;		/* that are under way */
 	bool		transcribing;	/* else preprocessing */
 	float4		percent;
 	int			chunk;			/* saved so far */
@@ -156,6 +209,7 @@ typedef struct TranscribeState
 	StateWorker workers[TRANSCRIBE_MAX_WORKERS];
 	pg_atomic_uint32 nclosures; /* entries taken */
 	StateClosure closures[STATE_CLOSURES];
+	StateStats	stats[STATE_STATS];
 	StateProgress progress[FLEXIBLE_ARRAY_MEMBER];	/* jobs_per_worker each */
 } TranscribeState;
 

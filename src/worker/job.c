@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "shared/failpoint.h"
+#include "shared/stats.h"
 #include "transcribe.h"
 #include "worker/agent.h"
 #include "worker/attempts.h"
@@ -214,6 +215,8 @@ publish_progress(Job *job)
 	slot->percent = job->state == JOB_WAITING ? 0 : job_percent(job);
 	slot->chunk = saved;
 	slot->chunks = list_length(job->saved) + list_length(job->chunks);
+	slot->serverid = job->server.serverid;
+	slot->requests = job->requests;
 	slot->done = done;
 	slot->total = total;
 	slot->opened = job->opened;
@@ -523,6 +526,10 @@ job_open(Job *job)
 	job->last_frame = job->last_check = worker_clock();
 	job_set_state(job, JOB_PREPROCESSING);
 	job_note(job, "reading the recording");
+
+	/* What a check asks for is not counted: it is in no table either. */
+	if (job->id != 0)
+		stats_begin(job->server.serverid);
 }
 
 /* By channel and time, as they go to the media child. */
@@ -889,6 +896,9 @@ note_request(Job *job, JobChunk *chunk, AttemptRequest *request)
 	noted->audio = chunk->seconds;
 	noted->request_id = pstrdup(noted->request_id);
 	job->ended_requests = lappend(job->ended_requests, noted);
+	if (job->id != 0)
+		stats_count_request(job->server.serverid, request->code,
+							request->elapsed, chunk->seconds, request->sent);
 }
 
 /*
@@ -1283,6 +1293,44 @@ log_failure(Job *job)
 						job->id, job->failure->delay / 1000.0, job->failure->error)));
 }
 
+/*
+ * Seconds of a recording that has been read, of all its channels, that no chunk
+ * accounts for: there was nothing to send.
+ */
+static double
+silent_rest(Job *job)
+{
+	return (job->end.duration - saved_seconds(job) - answered_seconds(job)) *
+		Max(job->source.streams, 1);
+}
+
+/* Count for its server what has been written of the job. */
+static void
+count_written(Job *job)
+{
+	double		trimmed = 0;
+	ListCell   *lc;
+
+	if (!OidIsValid(job->server.serverid))
+		return;
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		if (chunk->state == CHUNK_ANSWERED)
+			trimmed += chunk->end - chunk->start - chunk->seconds;
+	}
+	if (job->write_status != NULL && strcmp(job->write_status, "completed") == 0)
+		stats_count_end(job->server.serverid, STATS_COMPLETED,
+						trimmed + silent_rest(job));
+	else if (job->write_status != NULL && strcmp(job->write_status, "failed") == 0)
+		stats_count_end(job->server.serverid, STATS_FAILED, trimmed);
+	else if (job->state == JOB_ENDING && job->failure->charge)
+		stats_count_end(job->server.serverid, STATS_RETRIED, trimmed);
+	else if (trimmed != 0)
+		stats_count_trimmed(job->server.serverid, trimmed);
+}
+
 /* What write_rows() wrote of the job has been committed. */
 void
 job_written(Job *job)
@@ -1305,6 +1353,7 @@ job_written(Job *job)
 		job->starts_over = false;
 		job->begun = true;
 	}
+	count_written(job);
 	foreach(lc, job->chunks)
 	{
 		JobChunk   *chunk = lfirst(lc);
