@@ -33,6 +33,7 @@ OBJS = \
 	src/shared/statement.o \
 	src/shared/stats.o \
 	src/session/check.o \
+	src/session/checkup.o \
 	src/session/control.o \
 	src/session/enqueue.o \
 	src/session/identity.o \
@@ -91,7 +92,7 @@ EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
 REGRESS = extension servers check setup enqueue results control text speakers \
-	search watch rights
+	search watch checkup rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
 	enqueue_same_recording rename_speaker retry_against_enqueue save_of_lost_claim

@@ -1273,6 +1273,126 @@ COMMENT ON COLUMN transcribe_workers.held_bytes IS 'memory of its agent that hol
 COMMENT ON COLUMN transcribe_workers.agent_pid IS 'process of its agent; NULL: there is none';
 GRANT SELECT ON transcribe_workers TO PUBLIC;
 
+-- What is queued is found as in transcribe_stats, but as the reader.
+CREATE VIEW transcribe_problems WITH (security_invoker = true) AS
+WITH RECURSIVE groups AS (
+    (SELECT j.queue, j.server, j.run_at
+     FROM transcribe_jobs j
+     WHERE j.status = 'queued' AND j.home = transcribe_home()
+     ORDER BY j.queue, j.run_at, j.id
+     LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM groups g CROSS JOIN LATERAL (
+        SELECT j.queue, j.server, j.run_at
+        FROM transcribe_jobs j
+        WHERE j.status = 'queued' AND j.home = transcribe_home()
+          AND j.queue > g.queue
+        ORDER BY j.queue, j.run_at, j.id
+        LIMIT 1) n),
+-- For each server, or list, that jobs wait for: whether any of it is there, and
+-- may be asked.
+waiting AS (
+    SELECT g.server, pg_catalog.min(g.run_at) AS oldest
+    FROM groups g
+    WHERE g.run_at <= pg_catalog.clock_timestamp()
+    GROUP BY g.server),
+listed AS (
+    SELECT w.server, w.oldest, names.name, s.oid IS NOT NULL AS there, v.state, v.error
+    FROM waiting w
+    CROSS JOIN LATERAL pg_catalog.unnest(transcribe_server_names(w.server)) AS names (name)
+    LEFT JOIN (SELECT f.oid, f.srvname FROM pg_catalog.pg_foreign_server f
+               JOIN pg_catalog.pg_foreign_data_wrapper d ON d.oid = f.srvfdw
+               WHERE d.fdwname = 'transcribe') s ON s.srvname::text = names.name
+    LEFT JOIN transcribe_servers v ON v.server = names.name),
+seen AS (
+    SELECT l.server, pg_catalog.min(l.oldest) AS oldest,
+           pg_catalog.bool_or(l.there) AS there,
+           pg_catalog.bool_or(l.there AND COALESCE(l.state, 'available') = 'available') AS available,
+           pg_catalog.bool_or(l.there AND l.state = 'paused') AS paused,
+           pg_catalog.min(l.name) FILTER (WHERE l.there) AS name,
+           pg_catalog.min(l.name) AS missing,
+           pg_catalog.string_agg(DISTINCT l.name || ' is ' || l.state || COALESCE(': ' || l.error, ''), '; ') AS why
+    FROM listed l
+    GROUP BY l.server),
+failed AS (
+    SELECT j.id, j.error_code, j.error, j.finished_at
+    FROM transcribe_jobs j
+    WHERE j.home = transcribe_home() AND j.status = 'failed'
+      AND j.finished_at > pg_catalog.now() - '1 day'::interval
+    ORDER BY j.finished_at DESC
+    LIMIT 1000),
+completed AS (
+    SELECT pg_catalog.count(*) AS jobs
+    FROM (SELECT 1 FROM transcribe_jobs j
+          WHERE j.home = transcribe_home() AND j.status = 'completed'
+            AND j.finished_at > pg_catalog.now() - '1 day'::interval
+          ORDER BY j.finished_at DESC
+          LIMIT 1000) first)
+SELECT 'home' AS item, false AS ok,
+       pg_catalog.format('%s queued jobs were enqueued in another database, and stand still',
+                         CASE WHEN pg_catalog.count(*) < 2000 THEN pg_catalog.count(*)::text
+                              ELSE 'more than 1000' END) AS detail,
+       'SELECT transcribe_adopt(); has them run here. If they are to run there alone, delete or cancel them.' AS hint
+FROM ((SELECT 1 FROM transcribe_jobs j
+       WHERE j.status = 'queued' AND j.home < transcribe_home()
+       LIMIT 1000)
+      UNION ALL
+      (SELECT 1 FROM transcribe_jobs j
+       WHERE j.status = 'queued' AND j.home > transcribe_home()
+       LIMIT 1000)) other
+HAVING pg_catalog.count(*) > 0
+UNION ALL
+SELECT 'queue ' || s.server,
+       CASE WHEN s.available OR s.paused THEN NULL ELSE false END,
+       pg_catalog.format(CASE WHEN NOT s.there THEN 'jobs wait since %s for a server that does not exist'
+                              WHEN s.available THEN 'jobs wait since %s, though the server is available'
+                              ELSE 'jobs wait since %s because %s' END,
+                         pg_catalog.date_trunc('second', s.oldest), s.why),
+       CASE WHEN NOT s.there
+            THEN pg_catalog.format('CREATE SERVER %I FOREIGN DATA WRAPPER transcribe OPTIONS (url ''...''); or they fail when their turn comes.', s.missing)
+            WHEN s.available
+            THEN 'SELECT * FROM transcribe_stats; SELECT * FROM transcribe_workers; show what is going on.'
+            ELSE pg_catalog.format('SELECT * FROM transcribe_check_server(%L); when that is good: SELECT transcribe_resume_server(%L);', s.name, s.name) END
+FROM seen s
+WHERE NOT s.available OR s.oldest < pg_catalog.clock_timestamp() - '10 minutes'::interval
+UNION ALL
+(SELECT 'failures ' || f.error_code,
+        CASE WHEN (SELECT pg_catalog.count(*) FROM failed) > (SELECT c.jobs FROM completed c) THEN false END,
+        pg_catalog.format('%s jobs failed so during the last day, the last at %s: %s',
+                          pg_catalog.count(*), pg_catalog.date_trunc('second', pg_catalog.max(f.finished_at)),
+                          (pg_catalog.array_agg(f.error ORDER BY f.finished_at DESC))[1]),
+        pg_catalog.format('When that is put right: SELECT transcribe_retry_failed(error_code => %L);', f.error_code)
+ FROM failed f
+ GROUP BY f.error_code
+ ORDER BY pg_catalog.count(*) DESC, f.error_code
+ LIMIT 5)
+UNION ALL
+(SELECT 'prepared ' || x.gid, NULL::boolean,
+       pg_catalog.format('a transaction is prepared since %s; jobs that it enqueued, or locks, wait for its end',
+                         pg_catalog.date_trunc('second', x.prepared)),
+       pg_catalog.format('COMMIT PREPARED %L; or ROLLBACK PREPARED %L;', x.gid, x.gid)
+FROM pg_catalog.pg_prepared_xacts x
+WHERE x.database = pg_catalog.current_database()
+ ORDER BY x.prepared
+ LIMIT 5);
+COMMENT ON VIEW transcribe_problems IS
+'what stands in the way of the jobs that the reader may see; empty if nothing does';
+COMMENT ON COLUMN transcribe_problems.item IS 'what it is about: home, queue, failures or prepared, and which';
+COMMENT ON COLUMN transcribe_problems.ok IS 'false if it keeps jobs from completing, NULL if it is worth knowing';
+COMMENT ON COLUMN transcribe_problems.detail IS 'what is the matter';
+COMMENT ON COLUMN transcribe_problems.hint IS 'what to type';
+GRANT SELECT ON transcribe_problems TO PUBLIC;
+
+CREATE FUNCTION transcribe_check(
+    servers boolean DEFAULT true, OUT item text, OUT ok boolean,
+    OUT detail text, OUT hint text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_check(boolean) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_check(boolean) IS
+'whether all is there that jobs need, with advice for what is not: library, launcher, workers, programs, sandbox, directories, keys, servers, jobs; unless told not to, sends a spoken sentence to each server';
+
 -- ---------------------------------------------------------------------
 -- The worker's side of the queue
 --

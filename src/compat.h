@@ -75,6 +75,13 @@
 	CreateWaitEventSet(NULL, nevents)
 #endif
 
+/* 16: entries of backends are found by a number that is called so */
+#if PG_VERSION_NUM < 160000
+#define transcribe_backend_entry(n) pgstat_fetch_stat_local_beentry(n)
+#else
+#define transcribe_backend_entry(n) pgstat_get_local_beentry_by_index(n)
+#endif
+
 /* 17: extensions name their wait events; before, all are "Extension" */
 #if PG_VERSION_NUM < 170000
 #define transcribe_wait_event(name) PG_WAIT_EXTENSION

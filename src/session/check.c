@@ -170,8 +170,8 @@ set_row(Check *check, Step step, RowState ok, const char *detail,
  * What came as UTF-8, in the database's encoding.  A server may have sent
  * megabytes of it.
  */
-static const char *
-local(const char *text)
+char *
+check_text(const char *text)
 {
 	int			len = pg_encoding_mbcliplen(PG_UTF8, text, strlen(text),
 											MAX_DETAIL);
@@ -248,7 +248,7 @@ report_failure(Check *check)
 	else if (strcmp(probe->code, "timeout") == 0)
 		hint = psprintf("A check waits up to %d s, or up to the server's connect_timeout and request_timeout. A server that loads its model at the first request may be in time at the second.",
 						PROBE_TIMEOUT_MS / 1000);
-	set_row(check, step, ROW_FALSE, local(probe->error), hint);
+	set_row(check, step, ROW_FALSE, check_text(probe->error), hint);
 	return step;
 }
 
@@ -267,7 +267,7 @@ report_server(Check *check)
 		reason = "it is held";
 	else if (transcribe_state() != NULL &&
 			 closure_get(&job->server, job->key, &closure))
-		reason = local(closure.reason);
+		reason = check_text(closure.reason);
 	if (reason == NULL)
 		set_row(check, STEP_SERVER, ROW_TRUE, job->server.url, NULL);
 	else
@@ -368,7 +368,7 @@ report_answer(Check *check, Step end)
 		set_row(check, STEP_PATH, ROW_TRUE, "the audio API is there", NULL);
 	if (end > STEP_MODEL)
 		set_row(check, STEP_MODEL, ROW_TRUE, model == NULL ? "none was named" :
-				psprintf("%s was not refused", local(model)), NULL);
+				psprintf("%s was not refused", check_text(model)), NULL);
 	if (end > STEP_FORMAT)
 		report_format(check);
 }
@@ -399,7 +399,7 @@ report_times(Check *check, Response *response)
 	else
 		set_row(check, STEP_WORDS, ROW_NULL, check->words_refused == NULL ?
 				"none with times" :
-				psprintf("refused: %s", local(check->words_refused)), NULL);
+				psprintf("refused: %s", check_text(check->words_refused)), NULL);
 }
 
 /* The whole text of an answer. */
@@ -431,11 +431,11 @@ report_result(Check *check)
 
 	report_times(check, response);
 	if (response->language != NULL)
-		set_row(check, STEP_LANGUAGE, ROW_TRUE, local(response->language), NULL);
+		set_row(check, STEP_LANGUAGE, ROW_TRUE, check_text(response->language), NULL);
 	else
 		set_row(check, STEP_LANGUAGE, ROW_NULL, "not reported", NULL);
 	if (text[0] != '\0')
-		set_row(check, STEP_TEXT, ROW_TRUE, local(text), NULL);
+		set_row(check, STEP_TEXT, ROW_TRUE, check_text(text), NULL);
 	else
 		set_row(check, STEP_TEXT, ROW_FALSE, "the answer holds none",
 				"What is said in English is \"" PROBE_WORDS "\": does the model hear speech, in the server's language?");
@@ -447,8 +447,10 @@ report_result(Check *check)
 
 /* Give the rows to whoever called. */
 static void
-put_rows(Check *check, ReturnSetInfo *rsinfo)
+put_rows(Check *check, void *arg)
 {
+	ReturnSetInfo *rsinfo = arg;
+
 	for (Step step = 0; step < lengthof(step_names); step++)
 	{
 		Row		   *row = &check->rows[step];
@@ -502,9 +504,32 @@ run_check(Check *check, const char *server, Oid roleid)
 	}
 }
 
-/* Check a server for the current role; the rows go into rsinfo. */
-void
-check_server(const char *server, ReturnSetInfo *rsinfo)
+/* The first step that fails, or what was heard, and how soon. */
+static void
+sum_up(Check *check, void *arg)
+{
+	CheckSummary *summary = arg;
+
+	summary->ok = true;
+	summary->detail = check->rows[STEP_TEXT].detail == NULL ? NULL :
+		psprintf("heard \"%s\", %s", check->rows[STEP_TEXT].detail,
+				 check->rows[STEP_LATENCY].detail);
+	for (Step step = 0; step < lengthof(step_names); step++)
+	{
+		Row		   *row = &check->rows[step];
+
+		if (row->ok != ROW_FALSE || row->detail == NULL)
+			continue;
+		summary->ok = false;
+		summary->detail = psprintf("%s: %s", step_names[step], row->detail);
+		summary->hint = row->hint != NULL ? pstrdup(row->hint) : NULL;
+		break;
+	}
+}
+
+/* Check a server for the current role, and tell of it while the probe is there. */
+static void
+examine(const char *server, void (*tell) (Check *check, void *arg), void *arg)
 {
 	Oid			roleid = GetUserId();
 	Check	   *check = palloc0(sizeof(Check));
@@ -530,10 +555,25 @@ check_server(const char *server, ReturnSetInfo *rsinfo)
 		report_answer(check, end);
 		if (end > STEP_LATENCY)
 			report_result(check);
-		put_rows(check, rsinfo);
+		tell(check, arg);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(probe_end, PointerGetDatum(&check->probe));
 	probe_end(0, PointerGetDatum(&check->probe));
+}
+
+/* Check a server for the current role; the rows go into rsinfo. */
+void
+check_server(const char *server, ReturnSetInfo *rsinfo)
+{
+	examine(server, put_rows, rsinfo);
+}
+
+/* The same, in one line. */
+void
+check_server_briefly(const char *server, CheckSummary *summary)
+{
+	memset(summary, 0, sizeof(*summary));
+	examine(server, sum_up, summary);
 }
 
 /* SQL: for each of the servers one row for each step on the way. */

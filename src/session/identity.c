@@ -26,6 +26,18 @@ PG_FUNCTION_INFO_V1(transcribe_require_library);
 PG_FUNCTION_INFO_V1(transcribe_home_of);
 PG_FUNCTION_INFO_V1(transcribe_incarnations);
 
+/* The command by which the library is preloaded. */
+char *
+identity_preload_command(void)
+{
+	const char *present = GetConfigOption("shared_preload_libraries", true, false);
+
+	return psprintf("ALTER SYSTEM SET shared_preload_libraries = %s%s%s;",
+					present != NULL ? present : "",
+					present != NULL && present[0] != '\0' ? ", " : "",
+					"transcribe");
+}
+
 /*
  * Warn, with the line to set, if the library was not preloaded.  Returns
  * whether it was.  what says what comes of it.
@@ -33,20 +45,15 @@ PG_FUNCTION_INFO_V1(transcribe_incarnations);
 bool
 identity_check_preload(const char *what)
 {
-	const char *present;
-
 	if (transcribe_state() != NULL)
 		return true;
 
-	present = GetConfigOption("shared_preload_libraries", true, false);
 	ereport(WARNING,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("transcribe is not loaded via shared_preload_libraries"),
 			 errdetail_internal("%s", what),
-			 errhint("Run ALTER SYSTEM SET shared_preload_libraries = %s%s%s; and restart the server.",
-					 present != NULL ? present : "",
-					 present != NULL && present[0] != '\0' ? ", " : "",
-					 "transcribe")));
+			 errhint("Run %s and restart the server.",
+					 identity_preload_command())));
 	return false;
 }
 

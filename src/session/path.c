@@ -24,8 +24,8 @@
 #include "transcribe.h"
 
 /* Name of the operating-system user that the server runs as. */
-static const char *
-system_user(void)
+const char *
+path_system_user(void)
 {
 	struct passwd *pw = getpwuid(geteuid());
 
@@ -36,8 +36,8 @@ system_user(void)
  * The first component of the path that cannot be passed or is not there,
  * with its slashes: what the user must look at.
  */
-static char *
-failing_component(const char *path)
+char *
+path_failing_component(const char *path)
 {
 	char	   *part = pstrdup(path);
 	struct stat st;
@@ -58,7 +58,7 @@ static void
 report_unreadable(const char *path)
 {
 	int			save_errno = errno;
-	char	   *component = failing_component(path);
+	char	   *component = path_failing_component(path);
 
 	errno = save_errno;
 	ereport(ERROR,
@@ -67,7 +67,7 @@ report_unreadable(const char *path)
 			 strcmp(component, path) != 0 ?
 			 errdetail("The problem is at \"%s\".", component) : 0,
 			 errhint("The file is read on the database server, by the operating-system user \"%s\".",
-					 system_user())));
+					 path_system_user())));
 }
 
 /*

@@ -135,7 +135,7 @@ is_over(Probe *probe)
 
 	if (job->state >= JOB_ENDING)
 		return true;
-	if (job->chunks == NIL)
+	if (job->chunks == NIL || probe->media_only)
 		return job->media_ended;
 	return ((JobChunk *) linitial(job->chunks))->state >= CHUNK_ANSWERED;
 }
@@ -171,13 +171,13 @@ drive(Probe *probe)
 			job_agent_died(job, agent_stop());
 		if (is_over(probe))
 			return;
-		if ((chunk = job_ready_chunk(job)) != NULL)
+		if (!probe->media_only && (chunk = job_ready_chunk(job)) != NULL)
 		{
 			job_send_chunk(job, chunk);
 			continue;
 		}
 		job_check_deadlines(job);
-		if (job->chunks == NIL && worker_clock() > deadline)
+		if ((job->chunks == NIL || probe->media_only) && worker_clock() > deadline)
 			job_fail(job, "media_timeout", true, true, -1,
 					 "preparing a sentence took longer than %d s",
 					 MEDIA_TIMEOUT_MS / 1000);
@@ -186,15 +186,24 @@ drive(Probe *probe)
 	}
 }
 
+/* Make it a job with the recording; which file that is was not said by the role. */
+static void
+fill_recording(Job *job)
+{
+	char		share[MAXPGPATH];
+
+	get_share_path(my_exec_path, share);
+	job->path = MemoryContextStrdup(job->context,
+									psprintf("%s/extension/" RECORDING, share));
+	job->any_file = true;
+}
+
 /* Make it a job that asks the server for what the recording says. */
 static void
 fill_job(Job *job, const char *server, Oid roleid, bool words)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
-	char		share[MAXPGPATH];
 
-	get_share_path(my_exec_path, share);
-	job->path = psprintf("%s/extension/" RECORDING, share);
 	job->owner = GetUserNameFromId(roleid, false);
 	job->servers = server_list_text(list_make1(unconstify(char *, server)));
 	job->options.words = words;
@@ -213,33 +222,23 @@ forget_job(Probe *probe)
 	probe->job = NULL;
 }
 
-/*
- * Send the recording to the server with the rights and the key of the role,
- * asking for times of words or not, and note what happens.  The server must be
- * one that the role may use.  A probe may be run again; an agent that runs is
- * used again.
- */
-void
-probe_run(Probe *probe, const char *server, Oid roleid, bool words)
+/* Begin anew; an agent that runs is used again. */
+static void
+begin(Probe *probe)
 {
-	Job		   *job;
-	const char *problem;
-
 	forget_job(probe);
 	memset(probe, 0, sizeof(*probe));
 	current = probe;
 	closure_set_aside(true);
-	job = probe->job = job_create(0);
-	fill_job(job, server, roleid, words);
-	request_forget_text();
-	endpoint_resolve(job);
-	if (job->state == JOB_WAITING && (problem = endpoint_read_key(job)) != NULL)
-		job_fail(job, "key_missing", false, true, -1, "%s", problem);
+	probe->job = job_create(0);
+}
 
-	/* Which file is read was decided by us, not by the role. */
-	job->any_file = true;
-	job->server.request_timeout = Min(job->server.request_timeout,
-									  PROBE_TIMEOUT_MS);
+/* Have the agent do it, and note what came of it. */
+static void
+run(Probe *probe)
+{
+	Job		   *job = probe->job;
+
 	if (job->state == JOB_WAITING && !agent_start())
 		job_fail(job, "agent_unavailable", true, false, -1,
 				 "transcribe_agent could not be started; the server's log says why");
@@ -255,6 +254,47 @@ probe_run(Probe *probe, const char *server, Oid roleid, bool words)
 		probe->error = job->failure->error;
 	}
 	closure_set_aside(false);
+}
+
+/* Have the recording read and encoded, as for a server without options. */
+void
+probe_media(Probe *probe)
+{
+	MemoryContext oldcontext;
+
+	begin(probe);
+	probe->media_only = true;
+	fill_recording(probe->job);
+	oldcontext = MemoryContextSwitchTo(probe->job->context);
+	server_defaults(&probe->job->server);
+	MemoryContextSwitchTo(oldcontext);
+	run(probe);
+}
+
+/*
+ * Send the recording to the server with the rights and the key of the role,
+ * asking for times of words or not, and note what happens.  The server must be
+ * one that the role may use.  A probe may be run again; an agent that runs is
+ * used again.
+ */
+void
+probe_run(Probe *probe, const char *server, Oid roleid, bool words)
+{
+	Job		   *job;
+	const char *problem;
+
+	begin(probe);
+	job = probe->job;
+	fill_job(job, server, roleid, words);
+	request_forget_text();
+	endpoint_resolve(job);
+	if (job->state == JOB_WAITING && (problem = endpoint_read_key(job)) != NULL)
+		job_fail(job, "key_missing", false, true, -1, "%s", problem);
+
+	fill_recording(job);
+	job->server.request_timeout = Min(job->server.request_timeout,
+									  PROBE_TIMEOUT_MS);
+	run(probe);
 }
 
 /*

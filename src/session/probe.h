@@ -21,6 +21,7 @@
 typedef struct Probe
 {
 	Job		   *job;			/* in no table; its memory holds what is here */
+	bool		media_only;		/* no server is asked */
 	const char *code;			/* as transcribe_jobs.error_code; NULL: good */
 	const char *error;			/* why, in UTF-8 */
 	bool		refuses_model;	/* the server says that it has no such model */
@@ -31,6 +32,7 @@ typedef struct Probe
 
 extern void probe_run(Probe *probe, const char *server, Oid roleid,
 					  bool words);
+extern void probe_media(Probe *probe);
 extern void probe_end(int code, Datum probe);
 
 #endif							/* TRANSCRIBE_PROBE_H */

@@ -588,6 +588,13 @@ parse_options(List *options, const char *model, TranscribeServer *server)
 	}
 }
 
+/* A server without options, which can be asked nothing. */
+void
+server_defaults(TranscribeServer *server)
+{
+	parse_options(NIL, NULL, server);
+}
+
 /*
  * A number that changes when an option does; of a user mapping, too.  But for
  * "hold": a server that was held and is not any more is the one that it was.

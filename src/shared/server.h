@@ -79,6 +79,7 @@ extern List *server_list_parse(const char *text);
 extern List *server_list_require(const char *text);
 extern char *server_list_text(List *names);
 extern uint32 server_options_version(List *options);
+extern void server_defaults(TranscribeServer *server);
 extern void server_validate_options(List *options, Oid catalog);
 extern ServerProblem server_find(const char *name, Oid roleid,
 								 const char *model, TranscribeServer *server);

@@ -112,7 +112,7 @@ typedef struct StateClosure
 	char		reason[256];	/* as in transcribe_jobs.error, in UTF-8 */
 } StateClosure;
 
-/* Servers that have statistics at once in the cluster; 130 kB. */
+/* Servers that have statistics at once in the cluster; 140 kB. */
 #define STATE_STATS						256
 
 /* What became of a request. */

@@ -74,6 +74,8 @@ like($node->safe_psql('postgres',
 		"SELECT error FROM transcribe_jobs WHERE session_id = 'required'"),
 	qr/missing: Landlock\), and transcribe\.sandbox requires it/,
 	'and the row says which it is');
+is($node->safe_psql('postgres', "SELECT ok, hint ~ 'transcribe.sandbox = ''prefer''' FROM transcribe_check(false) WHERE item = 'media'"),
+	'f|t', 'transcribe_check finds it');
 
 $node->append_conf('postgresql.conf', "transcribe.sandbox = 'prefer'");
 $node->reload;
@@ -81,6 +83,8 @@ wait_for($node, 'SHOW transcribe.sandbox', 'prefer', 'the setting is changed');
 enqueue($_) foreach ('one', 'two');
 ends_as($_, 'completed', 'with layers preferred it is read') foreach ('one', 'two');
 is(said(), 1, 'and the log says once what is missing');
+is($node->safe_psql('postgres', "SELECT ok, detail, hint ~ 'lsm' FROM transcribe_check(false) WHERE item = 'sandbox'"),
+	'|recordings are read without all of it, missing: Landlock|t', 'as transcribe_check does');
 
 $node->stop;
 $faulty->stop;
