@@ -56,7 +56,7 @@ cmp_ok(scalar(@answered), '>', 2, 'more than once');
 my ($duration) = query("SELECT duration_s FROM transcribe_jobs WHERE id = $job");
 is(scalar(grep { abs($_->[4] - $duration) > 1 } @answered), 0, 'of the seconds that the recording has');
 is(scalar(grep { $live[$_][3] < $live[ $_ - 1 ][3] } 1 .. $#live), 0, 'and the seconds never become fewer');
-is(scalar(grep { $_->[1] == 0 && $_->[5] ne '' } @live), 0, 'without an answer there is no rate');
+is(scalar(grep { $_->[3] == 0 && $_->[5] ne '' } @live), 0, 'without an answer there is no rate');
 
 # Notifications, as the setting says: of a job that is tried twice, and whose first
 # attempt takes long enough to be seen transcribing.

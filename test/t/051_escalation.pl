@@ -115,7 +115,8 @@ my $calls = "SELECT transcribe_cancel(transcribe_enqueue('attack'::text, '$wav':
 	SELECT transcribe_retry_failed(); SELECT transcribe_purge(pg_catalog.now(), pg_catalog.now(), 1);
 	SELECT transcribe_delete(id) FROM transcribe_jobs; SELECT count(*) FROM transcribe_segments;
 	SELECT count(*) FROM transcribe_progress; SELECT count(*) FROM transcribe_servers; SELECT transcribe_result('attack'::text);
-	SELECT transcribe_srt('attack'::text); SELECT transcribe_text('attack'::text); SELECT count(*) FROM transcribe_search('the'::text); SELECT transcribe_rename_speaker('attack'::text, 'A'::text, 'B'::text);";
+	SELECT transcribe_srt('attack'::text); SELECT transcribe_text('attack'::text); SELECT count(*) FROM transcribe_search('the'::text); SELECT transcribe_rename_speaker('attack'::text, 'A'::text, 'B'::text);
+	SELECT count(*) FROM transcribe_stats; SELECT count(*) FROM transcribe_workers; SELECT count(*) FROM transcribe_problems;";
 
 # A trigger of a kind on all tables.
 sub trigger
@@ -216,7 +217,7 @@ my @scripts = (
 		COPY transcribe_chunk_segments TO STDOUT; SELECT * FROM pg_stats WHERE tablename LIKE \'transcribe%\'', shows => qr/segment 1|victim|$audio/, fires => "SELECT evil.f('leak'::text)" ],
 	[ 'reading by the worker\'s functions', "SELECT transcribe_saved(ARRAY(SELECT generate_series(1, 2000)::bigint)); SELECT transcribe_rescue(n) FROM generate_series(1, 3) n;
 		SELECT transcribe_claim(1, 'whisper', 'victim', 0, 10); SELECT transcribe_waiting(); SELECT transcribe_job_result(n) FROM generate_series(1, 2000) n;
-		SELECT transcribe_adopt(); SELECT transcribe_live_progress()", shows => qr/segment 1|victim|$audio/ ],
+		SELECT transcribe_adopt(); SELECT transcribe_live_progress(); SELECT * FROM transcribe_problems; SELECT * FROM transcribe_check(false) WHERE item !~ '^directory'", shows => qr/segment 1|victim|$audio/ ],
 	[ 'writing by the worker\'s functions', "SELECT transcribe_give_back(claimed_by, ARRAY[id]) FROM transcribe_jobs; SELECT transcribe_start_over(1, ARRAY(SELECT generate_series(1, 2000)::bigint));
 		SELECT transcribe_fail(1, ARRAY[1::bigint], ARRAY['x'], ARRAY['x'], ARRAY[NULL::interval], ARRAY[true], ARRAY[false]);
 		SELECT transcribe_save_attempts(ARRAY[1], ARRAY['x'], ARRAY[1], ARRAY[0], ARRAY['x'], NULL, ARRAY['2000-01-01'::timestamptz], ARRAY[1], ARRAY[1], ARRAY[1], NULL, NULL, NULL, NULL, NULL);
@@ -285,7 +286,8 @@ sub work_of_others
 		SELECT count(transcribe_retry_failed()); SELECT transcribe_delete(max(id)) FROM transcribe_jobs WHERE session_id = 'later'; SELECT count(*) >= 0 FROM transcribe_progress");
 	is("$stderr$stdout", "t\nt\nt\nt\n1\n\nt", "$name: and works as ever");
 	query("SET session_replication_role = replica; UPDATE transcribe_jobs SET home = home + 1 WHERE session_id = '$session'; RESET session_replication_role;
-		SELECT transcribe_adopt(); ANALYZE transcribe_jobs; SELECT count(*) FROM transcribe_segments");
+		SELECT transcribe_adopt(); ANALYZE transcribe_jobs; SELECT count(*) FROM transcribe_segments;
+		SELECT count(*) FROM transcribe_check(false); SELECT count(*) FROM transcribe_stats");
 	return;
 }
 
@@ -439,7 +441,7 @@ is(query("SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) || 
 	'CREATE EXTENSION takes nothing of what others have put into its schema');
 query("SELECT transcribe_enqueue('mine'::text, '$wav'::text); SELECT transcribe_enqueue('mine'::text, '$audio/talk.mp3'::text)", 'minefield');
 ok($node->poll_query_until('minefield', "SELECT pg_catalog.count(*) = 2::bigint FROM transcribe_jobs WHERE status = 'completed'"), 'and jobs complete in it');
-query("SELECT transcribe_result('mine'::text); SELECT transcribe_adopt(); SELECT * FROM transcribe_progress, transcribe_servers", 'minefield');
+query("SELECT transcribe_result('mine'::text); SELECT transcribe_adopt(); SELECT * FROM transcribe_progress, transcribe_servers; SELECT * FROM transcribe_stats; SELECT * FROM transcribe_workers; SELECT * FROM transcribe_check()", 'minefield');
 is_silent('a minefield', $since);
 
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|server process/, 'nothing crashed');
