@@ -65,6 +65,7 @@ OBJS = \
 	src/worker/job.o \
 	src/worker/limits.o \
 	src/worker/plan.o \
+	src/worker/progress.o \
 	src/worker/purge.o \
 	src/worker/queue.o \
 	src/worker/request.o \

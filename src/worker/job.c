@@ -27,12 +27,10 @@
 #include "worker/fit.h"
 #include "worker/limits.h"
 #include "worker/plan.h"
+#include "worker/progress.h"
 #include "worker/request.h"
 #include "worker/utf8.h"
 #include "worker/worker.h"
-
-/* Share of the whole that reading a recording counts for, in percent. */
-#define PERCENT_READING			20
 
 /*
  * A media child that says nothing for so long, while it is not held up by
@@ -124,60 +122,6 @@ job_set_state(Job *job, JobState state)
 	job->state = state;
 }
 
-/* Seconds of the recording, as far as they are known. */
-static double
-total_seconds(Job *job)
-{
-	return job->media_ended ? job->end.duration :
-		Max(job->source.duration, job->decoded);
-}
-
-/* Seconds of the recording that earlier attempts have saved. */
-static double
-saved_seconds(Job *job)
-{
-	double		seconds = 0;
-	ListCell   *lc;
-
-	foreach(lc, job->saved)
-	{
-		WireStretch *stretch = &((JobSaved *) lfirst(lc))->stretch;
-
-		seconds += stretch->end - stretch->start;
-	}
-	return seconds / Max(job->source.streams, 1);
-}
-
-/* Seconds of the recording that were answered since it was opened. */
-static double
-answered_seconds(Job *job)
-{
-	double		seconds = 0;
-	ListCell   *lc;
-
-	foreach(lc, job->chunks)
-	{
-		JobChunk   *chunk = lfirst(lc);
-
-		if (chunk->state >= CHUNK_ANSWERED)
-			seconds += chunk->end - chunk->start;
-	}
-	return seconds / Max(job->source.streams, 1);
-}
-
-/* Percent done, by seconds of audio; 100 is for the row alone to say. */
-int
-job_percent(Job *job)
-{
-	double		total = total_seconds(job);
-	double		done = saved_seconds(job) + answered_seconds(job);
-
-	if (!(total > 0))
-		return 1;
-	return Max(1, Min(99, (int) (PERCENT_READING * Min(1, job->decoded / total) +
-								 (99 - PERCENT_READING) * Min(1, done / total))));
-}
-
 /* The number that a chunk of this attempt is saved under. */
 int
 job_saved_number(Job *job, uint32 chunk_no)
@@ -190,47 +134,6 @@ job_saved_number(Job *job, uint32 chunk_no)
 	return first + (int) chunk_no;
 }
 
-/* Say in shared memory how far the job is. */
-static void
-publish_progress(Job *job)
-{
-	TranscribeState *state = transcribe_state();
-	StateProgress *slot = job->progress;
-	int			saved = list_length(job->saved);
-	double		fresh;
-	double		done;
-	double		total;
-	ListCell   *lc;
-
-	if (slot == NULL)
-		return;
-	foreach(lc, job->chunks)
-		saved += ((JobChunk *) lfirst(lc))->state == CHUNK_SAVED;
-	fresh = answered_seconds(job);
-	done = saved_seconds(job) + fresh;
-	total = job->media_ended || job->source.duration > 0 ? total_seconds(job) : 0;
-
-	LWLockAcquire(state->lock, LW_EXCLUSIVE);
-	slot->transcribing = job->state >= JOB_TRANSCRIBING;
-	slot->percent = job->state == JOB_WAITING ? 0 : job_percent(job);
-	slot->chunk = saved;
-	slot->chunks = list_length(job->saved) + list_length(job->chunks);
-	slot->serverid = job->server.serverid;
-	slot->requests = job->requests;
-	slot->done = done;
-	slot->total = total;
-	slot->opened = job->opened;
-	if (fresh > slot->fresh)
-		slot->advanced = GetCurrentTimestamp();
-	slot->fresh = fresh;
-	if (strcmp(slot->message, job->note) != 0)
-	{
-		slot->since = GetCurrentTimestamp();
-		strlcpy(slot->message, job->note, sizeof(slot->message));
-	}
-	LWLockRelease(state->lock);
-}
-
 /* Say what is being done with the job. */
 void
 job_note(Job *job, const char *fmt,...)
@@ -240,7 +143,7 @@ job_note(Job *job, const char *fmt,...)
 	va_start(args, fmt);
 	vsnprintf(job->note, sizeof(job->note), fmt, args);
 	va_end(args);
-	publish_progress(job);
+	progress_publish(job);
 }
 
 /* Finished chunks of the job at one time: those that can be sent, and one. */
@@ -707,7 +610,7 @@ handle_chunk(Job *job, WireFrame *frame)
 		job->chunks = lappend(job->chunks, chunk);
 		chunk->size = wire.size;
 		held_bytes += wire.size;
-		publish_progress(job);
+		progress_publish(job);
 	}
 	MemoryContextSwitchTo(oldcontext);
 }
@@ -722,7 +625,7 @@ handle_end(Job *job, WireFrame *frame)
 	job->media_running = false;
 	job->media_ended = true;
 	job->decoded = job->end.duration;
-	publish_progress(job);
+	progress_publish(job);
 }
 
 static void
@@ -1293,44 +1196,6 @@ log_failure(Job *job)
 						job->id, job->failure->delay / 1000.0, job->failure->error)));
 }
 
-/*
- * Seconds of a recording that has been read, of all its channels, that no chunk
- * accounts for: there was nothing to send.
- */
-static double
-silent_rest(Job *job)
-{
-	return (job->end.duration - saved_seconds(job) - answered_seconds(job)) *
-		Max(job->source.streams, 1);
-}
-
-/* Count for its server what has been written of the job. */
-static void
-count_written(Job *job)
-{
-	double		trimmed = 0;
-	ListCell   *lc;
-
-	if (!OidIsValid(job->server.serverid))
-		return;
-	foreach(lc, job->chunks)
-	{
-		JobChunk   *chunk = lfirst(lc);
-
-		if (chunk->state == CHUNK_ANSWERED)
-			trimmed += chunk->end - chunk->start - chunk->seconds;
-	}
-	if (job->write_status != NULL && strcmp(job->write_status, "completed") == 0)
-		stats_count_end(job->server.serverid, STATS_COMPLETED,
-						trimmed + silent_rest(job));
-	else if (job->write_status != NULL && strcmp(job->write_status, "failed") == 0)
-		stats_count_end(job->server.serverid, STATS_FAILED, trimmed);
-	else if (job->state == JOB_ENDING && job->failure->charge)
-		stats_count_end(job->server.serverid, STATS_RETRIED, trimmed);
-	else if (trimmed != 0)
-		stats_count_trimmed(job->server.serverid, trimmed);
-}
-
 /* What write_rows() wrote of the job has been committed. */
 void
 job_written(Job *job)
@@ -1353,7 +1218,7 @@ job_written(Job *job)
 		job->starts_over = false;
 		job->begun = true;
 	}
-	count_written(job);
+	progress_count(job);
 	foreach(lc, job->chunks)
 	{
 		JobChunk   *chunk = lfirst(lc);
@@ -1361,7 +1226,7 @@ job_written(Job *job)
 		if (chunk->state == CHUNK_ANSWERED)
 			chunk->state = CHUNK_SAVED;
 	}
-	publish_progress(job);
+	progress_publish(job);
 	if (job->write_status != NULL && strcmp(job->write_status, "transcribing") == 0)
 		job->noted_transcribing = true;
 	if (job->state == JOB_ENDING)

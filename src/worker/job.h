@@ -188,7 +188,6 @@ extern bool job_has_answers(Job *job);
 extern List *job_answered_chunks(Job *job);
 extern bool job_has_saved(Job *job);
 extern void job_written(Job *job);
-extern int	job_percent(Job *job);
 extern int	job_saved_number(Job *job, uint32 chunk_no);
 extern bool job_goes_before(Job *job, Job *other);
 extern bool job_media_busy(Job *job);

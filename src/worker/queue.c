@@ -41,6 +41,7 @@
 #include "shared/statement.h"
 #include "transcribe.h"
 #include "worker/attempts.h"
+#include "worker/progress.h"
 #include "worker/waiting.h"
 #include "worker/worker.h"
 
@@ -762,7 +763,7 @@ queue_save_progress(int64 incarnation, List *jobs)
 	foreach(lc, jobs)
 	{
 		put(&columns, 1, Int64GetDatum(((Job *) lfirst(lc))->id));
-		put(&columns, 2, Int32GetDatum(job_percent(lfirst(lc))));
+		put(&columns, 2, Int32GetDatum(progress_percent(lfirst(lc))));
 	}
 	columns_execute(&columns, values);
 }
