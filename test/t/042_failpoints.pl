@@ -56,8 +56,10 @@ sub enqueue_sql
 sub begin
 {
 	my ($sql) = @_;
+
+	$case->{said} = \my $out;
 	return IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', $sql ],
-		'<', \undef, '>', \my $out, '2>', \my $err);
+		'<', \undef, '>', \$out, '2>', \my $err);
 }
 
 sub story_job
@@ -68,17 +70,37 @@ sub story_job
 	return begin(enqueue_sql($case->{name}));
 }
 
-# The worker is told to go while it has a request under way.
-sub story_give_back
+# A request is under way, and its answer waits for us.
+sub begin_at_gate
 {
-	my ($action) = @_;
 	my $gate = $case->{name} =~ tr/ /_/r;
 
 	create_server($node, $gate, $faulty->url("seconds=3,gate=$gate"), retry_interval => '10ms');
 	query(enqueue_sql($case->{name}, ", server => '$gate'"));
 	$faulty->wait_for_calls(1, "seconds=3,gate=$gate");
+	return $gate;
+}
+
+# The worker is told to go while it has a request under way.
+sub story_give_back
+{
+	my ($action) = @_;
+	my $gate = begin_at_gate();
+
 	arm($node, $case->{point}, $action);
 	query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'transcribe worker'");
+	$faulty->release($gate);
+	return;
+}
+
+# The worker goes when it has nothing left to do.  It is this one, and none that
+# has looked in before.
+sub story_leave
+{
+	my ($action) = @_;
+	my $gate = begin_at_gate();
+
+	arm($node, $case->{point}, $action);
 	$faulty->release($gate);
 	return;
 }
@@ -164,6 +186,21 @@ sub outcome
 	return "$row, $calls";
 }
 
+# Another worker, which visits after the crash before this one, may have come to
+# the point, and taken the server down before our session got a job's number: then
+# it enqueues now.
+sub again
+{
+	my ($point) = @_;
+	my ($file) = grep { grep { $_ eq $point } @{ $files{$_} } } keys %files;
+
+	return if $file =~ m{/session/} || ${ $case->{said} } ne '';
+	wait_for($node, 'SELECT true');
+	return if query("SELECT count(*) FROM transcribe_jobs WHERE session_id = '$case->{name}'") > 0;
+	query(enqueue_sql($case->{name}));
+	return;
+}
+
 # Have a failpoint do it, in the way that goes with it.
 sub run_case
 {
@@ -184,6 +221,7 @@ sub run_case
 	}
 	# The postmaster has to notice it first.
 	wait_until(sub { restarts() >= $crashes });
+	again($point) if $session;
 	my $gone = ($how->{story} // '') eq 'purge' || ($point eq 'enqueue_inserted' && $action ne 'stop');
 	like(outcome(),
 		$gone ? qr/^nothing\|0\|\|0\|0\|0, 0$/ : qr/^completed\|1\|f\|2\|1\|0, $expected$/,
@@ -209,8 +247,8 @@ sub run_cases
 		give_back_committed => { story => 'give_back', calls => { any => 2 } },
 		purge_done => { story => 'purge' },
 		purge_committed => { story => 'purge' },
-		leave_begun => { no => 'error' },
-		leave_done => { no => 'error' });
+		leave_begun => { story => 'leave', no => 'error' },
+		leave_done => { story => 'leave', no => 'error' });
 	$audio = make_audio();
 	$faulty = start_faulty();
 	$node = start_cluster('failpoints',
