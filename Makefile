@@ -43,6 +43,7 @@ OBJS = \
 	src/session/path.o \
 	src/session/probe.o \
 	src/session/progress.o \
+	src/session/recording.o \
 	src/session/search.o \
 	src/session/servers.o \
 	src/session/setup.o \
@@ -57,6 +58,7 @@ OBJS = \
 	src/launcher/hint.o \
 	src/launcher/launcher.o \
 	src/worker/agent.o \
+	src/worker/bring.o \
 	src/worker/claim.o \
 	src/worker/dispatch.o \
 	src/worker/endpoint.o \
@@ -92,8 +94,8 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue results control text speakers \
-	search watch checkup rights
+REGRESS = extension servers check setup enqueue stored \
+	results control text speakers search watch checkup rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
 	enqueue_same_recording rename_speaker retry_against_enqueue save_of_lost_claim

@@ -159,7 +159,7 @@ COMMENT ON TABLE transcribe_jobs IS
 'one row for each recording to transcribe: the queue and its history; written by transcribe_* functions only';
 COMMENT ON COLUMN transcribe_jobs.id IS 'the job''s number, as transcribe_enqueue returns it';
 COMMENT ON COLUMN transcribe_jobs.session_id IS 'the application''s key, as text; at most 1024 bytes';
-COMMENT ON COLUMN transcribe_jobs.path IS 'absolute path of the recording on the database server';
+COMMENT ON COLUMN transcribe_jobs.path IS 'absolute path of the recording on the database server; or bytea: and a hash, or large_object: and its number';
 COMMENT ON COLUMN transcribe_jobs.server IS 'foreign server that the job goes to; of several, separated by commas, the first that is usable and has room';
 COMMENT ON COLUMN transcribe_jobs.owner IS 'name of the role that enqueued it, whose rights and key are used';
 COMMENT ON COLUMN transcribe_jobs.status IS 'queued, preprocessing, transcribing, completed, failed or cancelled';
@@ -349,6 +349,34 @@ GRANT SELECT ON transcribe_jobs, transcribe_chunks, transcribe_chunk_segments,
 -- pg_dump by a role that may read all rows needs the sequences as well.
 GRANT SELECT ON SEQUENCE transcribe_jobs_id_seq, transcribe_attempts_id_seq TO PUBLIC;
 
+-- Recordings that were given as bytes.  They go when they are not needed any more:
+-- with the job, or when it has completed.
+CREATE TABLE transcribe_recordings (
+    job_id   bigint NOT NULL,
+    piece_no integer NOT NULL CHECK (piece_no >= 0),
+    owner    text NOT NULL,
+    data     bytea NOT NULL,
+    PRIMARY KEY (job_id, piece_no)
+);
+-- Audio is compressed already, as far as it can be.
+ALTER TABLE transcribe_recordings ALTER data SET STORAGE EXTERNAL;
+COMMENT ON TABLE transcribe_recordings IS
+'recordings that were enqueued as bytes, in pieces; removed when their job has completed';
+COMMENT ON COLUMN transcribe_recordings.job_id IS 'transcribe_jobs.id';
+COMMENT ON COLUMN transcribe_recordings.piece_no IS 'position of the piece in the recording, from 0';
+COMMENT ON COLUMN transcribe_recordings.owner IS 'as in transcribe_jobs, for row security';
+COMMENT ON COLUMN transcribe_recordings.data IS 'bytes of the recording, 1 MB but in the last piece';
+SELECT pg_catalog.pg_extension_config_dump('transcribe_recordings', '');
+CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_recordings
+    FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
+ALTER TABLE transcribe_recordings ENABLE ROW LEVEL SECURITY;
+CREATE POLICY transcribe_owner ON transcribe_recordings FOR SELECT
+    USING (owner = ANY (ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r
+                              WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
+COMMENT ON POLICY transcribe_owner ON transcribe_recordings IS
+'rows of the roles whose rights the reader has';
+GRANT SELECT ON transcribe_recordings TO PUBLIC;
+
 -- ---------------------------------------------------------------------
 -- Enqueueing and steering.  In C, running with the rights of the caller
 -- until they are checked, then with those of the tables' owner.
@@ -383,6 +411,88 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'transcribe_enqueue_bigint';
 COMMENT ON FUNCTION transcribe_enqueue(bigint, text, text, integer, timestamptz, jsonb) IS
 'queue a recording for transcription, for a session known by a number';
+
+-- Recordings that are no files.  What has no type of its own stays a path, since
+-- text is preferred to bytea and oid.
+CREATE FUNCTION transcribe_enqueue(
+    session_id text, audio bytea, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'transcribe_enqueue_bytea';
+COMMENT ON FUNCTION transcribe_enqueue(text, bytea, text, integer, timestamptz, jsonb) IS
+'queue a recording that is given as bytes, which are stored until it is transcribed';
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id text, large_object oid, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'transcribe_enqueue_large_object';
+COMMENT ON FUNCTION transcribe_enqueue(text, oid, text, integer, timestamptz, jsonb) IS
+'queue a recording that is a large object, which is read when the job runs';
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id uuid, audio bytea, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
+        transcribe_enqueue.audio, transcribe_enqueue.server,
+        transcribe_enqueue.priority, transcribe_enqueue.run_at,
+        transcribe_enqueue.options);
+END;
+COMMENT ON FUNCTION transcribe_enqueue(uuid, bytea, text, integer, timestamptz, jsonb) IS
+'queue a recording that is given as bytes, for a session known by a uuid';
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id bigint, audio bytea, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
+        transcribe_enqueue.audio, transcribe_enqueue.server,
+        transcribe_enqueue.priority, transcribe_enqueue.run_at,
+        transcribe_enqueue.options);
+END;
+COMMENT ON FUNCTION transcribe_enqueue(bigint, bytea, text, integer, timestamptz, jsonb) IS
+'queue a recording that is given as bytes, for a session known by a number';
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id uuid, large_object oid, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
+        transcribe_enqueue.large_object, transcribe_enqueue.server,
+        transcribe_enqueue.priority, transcribe_enqueue.run_at,
+        transcribe_enqueue.options);
+END;
+COMMENT ON FUNCTION transcribe_enqueue(uuid, oid, text, integer, timestamptz, jsonb) IS
+'queue a recording that is a large object, for a session known by a uuid';
+
+CREATE FUNCTION transcribe_enqueue(
+    session_id bigint, large_object oid, server text DEFAULT NULL,
+    priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
+    options jsonb DEFAULT '{}')
+RETURNS bigint
+LANGUAGE sql VOLATILE PARALLEL UNSAFE
+BEGIN ATOMIC
+    SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
+        transcribe_enqueue.large_object, transcribe_enqueue.server,
+        transcribe_enqueue.priority, transcribe_enqueue.run_at,
+        transcribe_enqueue.options);
+END;
+COMMENT ON FUNCTION transcribe_enqueue(bigint, oid, text, integer, timestamptz, jsonb) IS
+'queue a recording that is a large object, for a session known by a number';
 
 CREATE FUNCTION transcribe_cancel(job_id bigint) RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
@@ -1861,6 +1971,39 @@ END;
 REVOKE ALL ON FUNCTION transcribe_replaced(bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_replaced(bigint[]) IS
 'have the results of jobs that have just completed replace the older ones of the same owner, session and path; returns the jobs whose results are gone';
+
+CREATE FUNCTION transcribe_piece(job_id bigint, piece_no integer) RETURNS bytea
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT r.data FROM transcribe_recordings r
+    WHERE r.job_id = transcribe_piece.job_id
+      AND r.piece_no = transcribe_piece.piece_no;
+END;
+REVOKE ALL ON FUNCTION transcribe_piece(bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_piece(bigint, integer) IS
+'a piece of a recording that was given as bytes; NULL behind the last';
+
+CREATE FUNCTION transcribe_forget_recordings(
+    first_job bigint, last_job bigint, max_pieces integer)
+RETURNS bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    WITH gone AS (
+        DELETE FROM transcribe_recordings r
+        WHERE r.ctid = ANY (ARRAY(
+            SELECT q.ctid
+            FROM transcribe_recordings q JOIN transcribe_jobs j ON j.id = q.job_id
+            WHERE q.job_id >= transcribe_forget_recordings.first_job
+              AND q.job_id <= transcribe_forget_recordings.last_job
+              AND j.status = 'completed'
+            LIMIT transcribe_forget_recordings.max_pieces
+            FOR UPDATE OF q SKIP LOCKED))
+        RETURNING r.piece_no)
+    SELECT pg_catalog.count(*) FROM gone;
+END;
+REVOKE ALL ON FUNCTION transcribe_forget_recordings(bigint, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_forget_recordings(bigint, bigint, integer) IS
+'remove some of the bytes of jobs that have completed, of a range of jobs; returns how many pieces';
 
 CREATE FUNCTION transcribe_fail(
     incarnation bigint, job_ids bigint[], errors text[], error_codes text[],

@@ -123,7 +123,9 @@ static Statement delete_belongings = {
 	.sql = "WITH a AS (DELETE FROM %1$s.transcribe_attempts a "
 	"WHERE a.job_id OPERATOR(pg_catalog.=) ANY ($1)), "
 	"s AS (DELETE FROM %1$s.transcribe_chunk_segments s "
-	"WHERE s.job_id OPERATOR(pg_catalog.=) ANY ($1)) "
+	"WHERE s.job_id OPERATOR(pg_catalog.=) ANY ($1)), "
+	"r AS (DELETE FROM %1$s.transcribe_recordings r "
+	"WHERE r.job_id OPERATOR(pg_catalog.=) ANY ($1)) "
 	"DELETE FROM %1$s.transcribe_chunks c "
 	"WHERE c.job_id OPERATOR(pg_catalog.=) ANY ($1)",
 	.nargs = 1, .argtypes = {INT8ARRAYOID}

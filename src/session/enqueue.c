@@ -22,10 +22,10 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "session/enqueue.h"
 #include "session/identity.h"
 #include "session/insert.h"
 #include "session/options.h"
-#include "session/path.h"
 #include "session/tables.h"
 #include "session/wake.h"
 #include "shared/failpoint.h"
@@ -35,6 +35,8 @@
 PG_FUNCTION_INFO_V1(transcribe_enqueue);
 PG_FUNCTION_INFO_V1(transcribe_enqueue_uuid);
 PG_FUNCTION_INFO_V1(transcribe_enqueue_bigint);
+PG_FUNCTION_INFO_V1(transcribe_enqueue_bytea);
+PG_FUNCTION_INFO_V1(transcribe_enqueue_large_object);
 
 /* Longest session_id, in bytes: it must fit into an index entry. */
 #define MAX_SESSION_ID	1024
@@ -113,44 +115,32 @@ skip_taken_ids(TablesScope *scope)
  * path that keeps it out.
  */
 static int64
-insert_or_find(FunctionCallInfo fcinfo, Datum *values)
+insert_or_find(TablesScope *scope, Datum *values, bool *inserted)
 {
-	TablesScope scope;
-	int64		id = 0;
+	int64		id = insert_job(scope->schema, values);
 
-	tables_begin(&scope, fcinfo);
-	id = insert_job(scope.schema, values);
+	*inserted = id != 0;
 	for (int try = 0; id == 0 && try < MAX_TRIES; try++)
 	{
-		tables_execute(&scope, &insert_if_new, values, NULL);
+		tables_execute(scope, &insert_if_new, values, NULL);
 		id = returned_id();
+		*inserted = id != 0;
 		if (id == 0)
 		{
 			Datum		key[3] = {values[0], values[1], values[3]};
 
-			tables_execute(&scope, &find_active, key, NULL);
+			tables_execute(scope, &find_active, key, NULL);
 			id = returned_id();
 			if (id == 0)
-				skip_taken_ids(&scope);
+				skip_taken_ids(scope);
 		}
 	}
-	tables_end(&scope);
 	if (id == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not enqueue because of concurrent activity on the same recording"),
 				 errhint("Try again.")));
 	return id;
-}
-
-/* An argument that must be there. */
-static void
-require_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
 }
 
 /*
@@ -175,85 +165,155 @@ check_servers(const char *text, Oid caller, int *max_attempts)
 }
 
 /*
- * The common body: session_id has become text, the other arguments are as
- * in SQL.  NULL stands for the default of each that has one.
+ * Check what is given beside the recordings, as the current user.  NULL stands
+ * for the default of servers and options.
  */
-static Datum
-enqueue(FunctionCallInfo fcinfo, text *session_id)
+void
+enqueue_terms(EnqueueTerms *terms, const char *servers, int32 priority,
+			  TimestampTz run_at, Jsonb *options)
 {
-	Oid			caller = GetUserId();
-	char	   *path;
-	char	   *server;
-	Jsonb	   *options;
-	NameData	owner;
-	int			max_attempts = 0;
-	Datum		values[INSERT_COLUMNS];
-	int64		id;
-
 	PreventCommandDuringRecovery("transcribe_enqueue()");
 	PreventCommandIfReadOnly("transcribe_enqueue()");
-	require_argument(fcinfo, 1, "path");
+	if (options == NULL)
+		options = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
 
+	terms->caller = GetUserId();
+	terms->servers = check_servers(servers != NULL ? servers : transcribe_server,
+								   terms->caller, &terms->max_attempts);
+	terms->priority = priority;
+	terms->run_at = run_at;
+	terms->options = options;
+	options_check(options, &terms->max_attempts);
+	(void) identity_check_preload("The job is stored, but no worker takes it.");
+}
+
+/* Raise an error unless a job may have this session_id. */
+void
+enqueue_check_session(text *session_id)
+{
 	if (VARSIZE_ANY_EXHDR(session_id) > MAX_SESSION_ID)
 		ereport(ERROR,
 				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 				 errmsg("session_id is too long"),
 				 errdetail("It has %zu bytes; at most %d are stored.",
 						   (Size) VARSIZE_ANY_EXHDR(session_id), MAX_SESSION_ID)));
-
-	path = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	server = PG_ARGISNULL(2) ? transcribe_server :
-		text_to_cstring(PG_GETARG_TEXT_PP(2));
-	options = PG_ARGISNULL(5) ?
-		DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"))) :
-		PG_GETARG_JSONB_P(5);
-
-	server = check_servers(server, caller, &max_attempts);
-	options_check(options, &max_attempts);
-	path_check(path, caller);
-	(void) identity_check_preload("The job is stored, but no worker takes it.");
-
-	namestrcpy(&owner, GetUserNameFromId(caller, false));
-	values[0] = PointerGetDatum(session_id);
-	values[1] = CStringGetTextDatum(path);
-	values[2] = CStringGetTextDatum(server);
-	values[3] = NameGetDatum(&owner);
-	values[4] = PG_ARGISNULL(3) ? Int32GetDatum(0) : PG_GETARG_DATUM(3);
-	values[5] = PG_ARGISNULL(4) ?
-		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()) :
-		PG_GETARG_DATUM(4);
-	values[6] = JsonbPGetDatum(options);
-	values[7] = Int32GetDatum(max_attempts);
-	id = insert_or_find(fcinfo, values);
-	FAILPOINT("enqueue_inserted");
-
-	wake_for_job(DatumGetTimestampTz(values[5]));
-	PG_RETURN_INT64(id);
 }
 
-/* SQL: transcribe_enqueue(session_id text, ...) */
+/*
+ * Insert a job whose session and recording have been checked.  Returns its id,
+ * or that of the active job that it would be a double of.
+ */
+int64
+enqueue_insert(FunctionCallInfo fcinfo, const EnqueueTerms *terms,
+			   text *session_id, const Recording *recording)
+{
+	NameData	owner;
+	Datum		values[INSERT_COLUMNS];
+	TablesScope scope;
+	bool		inserted;
+	int64		id;
+
+	namestrcpy(&owner, GetUserNameFromId(terms->caller, false));
+	values[0] = PointerGetDatum(session_id);
+	values[1] = CStringGetTextDatum(recording->path);
+	values[2] = CStringGetTextDatum(terms->servers);
+	values[3] = NameGetDatum(&owner);
+	values[4] = Int32GetDatum(terms->priority);
+	values[5] = TimestampTzGetDatum(terms->run_at);
+	values[6] = JsonbPGetDatum(terms->options);
+	values[7] = Int32GetDatum(terms->max_attempts);
+
+	if (recording->kind == RECORDING_BYTES)
+		tables_begin_all(&scope, fcinfo);
+	else
+		tables_begin(&scope, fcinfo);
+	id = insert_or_find(&scope, values, &inserted);
+	if (inserted && recording->kind == RECORDING_BYTES)
+		recording_store(&scope, recording, id, NameStr(owner));
+	tables_end(&scope);
+	FAILPOINT("enqueue_inserted");
+
+	wake_for_job(terms->run_at);
+	return id;
+}
+
+/* An argument that must be there. */
+static void
+require_argument(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", name)));
+}
+
+/*
+ * The common body: session_id has become text, and the recording is of the
+ * given kind; the other arguments are as in SQL.  NULL stands for the default
+ * of each that has one.
+ */
+static Datum
+enqueue(FunctionCallInfo fcinfo, text *session_id, RecordingKind kind,
+		const char *recording_name)
+{
+	EnqueueTerms terms;
+	Recording	recording;
+
+	require_argument(fcinfo, 1, recording_name);
+	enqueue_check_session(session_id);
+	enqueue_terms(&terms,
+				  PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
+				  PG_ARGISNULL(3) ? 0 : PG_GETARG_INT32(3),
+				  PG_ARGISNULL(4) ? GetCurrentTransactionStartTimestamp() :
+				  PG_GETARG_TIMESTAMPTZ(4),
+				  PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
+	recording_init(&recording, kind, PG_GETARG_DATUM(1));
+	recording_check(&recording, terms.caller);
+	PG_RETURN_INT64(enqueue_insert(fcinfo, &terms, session_id, &recording));
+}
+
+/* SQL: transcribe_enqueue(session_id text, path text, ...) */
 Datum
 transcribe_enqueue(PG_FUNCTION_ARGS)
 {
 	require_argument(fcinfo, 0, "session_id");
-	return enqueue(fcinfo, PG_GETARG_TEXT_PP(0));
+	return enqueue(fcinfo, PG_GETARG_TEXT_PP(0), RECORDING_PATH, "path");
 }
 
-/* SQL: transcribe_enqueue(session_id uuid, ...) */
+/* SQL: transcribe_enqueue(session_id uuid, path text, ...) */
 Datum
 transcribe_enqueue_uuid(PG_FUNCTION_ARGS)
 {
 	require_argument(fcinfo, 0, "session_id");
 	return enqueue(fcinfo,
 				   cstring_to_text(DatumGetCString(DirectFunctionCall1(uuid_out,
-																	   PG_GETARG_DATUM(0)))));
+																	   PG_GETARG_DATUM(0)))),
+				   RECORDING_PATH, "path");
 }
 
-/* SQL: transcribe_enqueue(session_id bigint, ...) */
+/* SQL: transcribe_enqueue(session_id bigint, path text, ...) */
 Datum
 transcribe_enqueue_bigint(PG_FUNCTION_ARGS)
 {
 	require_argument(fcinfo, 0, "session_id");
 	return enqueue(fcinfo,
-				   cstring_to_text(psprintf(INT64_FORMAT, PG_GETARG_INT64(0))));
+				   cstring_to_text(psprintf(INT64_FORMAT, PG_GETARG_INT64(0))),
+				   RECORDING_PATH, "path");
+}
+
+/* SQL: transcribe_enqueue(session_id text, audio bytea, ...) */
+Datum
+transcribe_enqueue_bytea(PG_FUNCTION_ARGS)
+{
+	require_argument(fcinfo, 0, "session_id");
+	return enqueue(fcinfo, PG_GETARG_TEXT_PP(0), RECORDING_BYTES, "audio");
+}
+
+/* SQL: transcribe_enqueue(session_id text, large_object oid, ...) */
+Datum
+transcribe_enqueue_large_object(PG_FUNCTION_ARGS)
+{
+	require_argument(fcinfo, 0, "session_id");
+	return enqueue(fcinfo, PG_GETARG_TEXT_PP(0), RECORDING_LARGE_OBJECT,
+				   "large_object");
 }

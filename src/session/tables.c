@@ -42,7 +42,8 @@ static const char *const table_names[] = {
 	"transcribe_jobs",
 	"transcribe_chunks",
 	"transcribe_chunk_segments",
-	"transcribe_attempts"
+	"transcribe_attempts",
+	"transcribe_recordings"
 };
 
 /* Whether a trigger of somebody's would fire when we write the relation. */

@@ -13,6 +13,7 @@
 
 #include "transcribe.h"
 #include "worker/agent.h"
+#include "worker/bring.h"
 #include "worker/endpoint.h"
 #include "worker/job.h"
 #include "worker/limits.h"
@@ -45,11 +46,13 @@ enough_prepared(Job *job, List *senders)
 	return false;
 }
 
-/* Begin to read a job's recording. */
+/* Begin to read a job's recording, which may have to be brought first. */
 static void
 open_step(Job *job, void *arg)
 {
-	if (agent_start())
+	if (bring_is_wanted(job))
+		bring_begin(job);
+	else if (agent_start())
 		job_open(job);
 	else
 		job_fail(job, "agent_unavailable", true, false, -1,
@@ -72,25 +75,33 @@ dispatch_recordings(List *jobs, bool give_way)
 		Job		   *job = lfirst(lc);
 
 		job_cut_again(job);
-		busy += job_media_busy(job);
+		busy += job_media_busy(job) || bring_is_under_way(job);
 		if (job_ready_chunk(job) != NULL)
 			senders = lappend(senders, job);
 	}
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);
+		bool		has_place = bring_is_under_way(job);
 
-		if (busy >= transcribe_media_processes || give_way)
+		if (give_way)
 			break;
-		if (job->state != JOB_WAITING || job_give_way(job))
+		if ((busy >= transcribe_media_processes && !has_place) ||
+			job->state != JOB_WAITING || job_give_way(job))
 			continue;
+		if (has_place)
+		{
+			if (bring_is_whole(job))
+				worker_do_for_job(job, open_step, NULL);
+			continue;
+		}
 		if (enough_prepared(job, senders))
 		{
 			note_waiting(job, "waiting for its turn at the server");
 			continue;
 		}
 		worker_do_for_job(job, open_step, NULL);
-		busy += job_media_busy(job);
+		busy += job_media_busy(job) || bring_is_under_way(job);
 	}
 	list_free(senders);
 }

@@ -23,6 +23,7 @@
 #include "transcribe.h"
 #include "worker/agent.h"
 #include "worker/attempts.h"
+#include "worker/bring.h"
 #include "worker/failure.h"
 #include "worker/fit.h"
 #include "worker/limits.h"
@@ -92,6 +93,7 @@ job_free(Job *job)
 		explicit_bzero(job->api_key, strlen(job->api_key));
 	if (job->held)
 		limits_release(job->server.serverid);
+	bring_end(job);
 	if (job->progress != NULL)
 	{
 		TranscribeState *state = transcribe_state();
@@ -224,6 +226,7 @@ job_drop(Job *job)
 		forget_audio(chunk);
 	}
 	job->media_running = false;
+	bring_end(job);
 	if (agent_running())
 	{
 		wire_begin(agent_output(), WIRE_DROP, job->tag);
@@ -376,6 +379,8 @@ put_saved(Job *job, WireOpen *open)
 	plan = ((JobSaved *) linitial(job->saved))->plan;
 	oldcontext = MemoryContextSwitchTo(job->context);
 	open->done_of = pnstrdup(plan, strcspn(plan, "/"));
+	if (job->file != NULL)
+		open->done_of = bring_done_of(job, open->done_of);
 	done = palloc_array(WireStretch, list_length(job->saved));
 	foreach(lc, job->saved)
 		done[open->ndone++] = ((JobSaved *) lfirst(lc))->stretch;
@@ -391,7 +396,9 @@ job_open(Job *job)
 
 	FAILPOINT("open");
 	open.path = job->path;
-	if (!job->any_file)
+	if (job->file != NULL)
+		open.path = bring_path(job);
+	else if (!job->any_file)
 	{
 		ListCell   *lc;
 
@@ -563,7 +570,13 @@ handle_source(Job *job, WireFrame *frame)
 	report_sandbox(job->source.sandbox);
 	job->source.container = MemoryContextStrdup(job->context, job->source.container);
 	job->source.codec = MemoryContextStrdup(job->context, job->source.codec);
-	wire_identity(&job->source, identity);
+	if (job->file != NULL)
+	{
+		bring_identity(job, identity);
+		bring_close(job);
+	}
+	else
+		wire_identity(&job->source, identity);
 	snprintf(job->plan, sizeof(job->plan), "%s/%s", identity, job->plan_hash);
 
 	if (!job->source.resumed)
@@ -1236,6 +1249,7 @@ job_written(Job *job)
 	}
 	else if (job->write_status != NULL && strcmp(job->write_status, "completed") == 0)
 	{
+		bring_note_completed(job);
 		job_drop(job);
 		job_set_state(job, JOB_ENDED);
 	}

@@ -103,7 +103,8 @@ typedef struct Job
 {
 	/* from its row; fixed */
 	int64		id;
-	char	   *path;
+	char	   *path;			/* or what else the recording is, see
+								 * shared/recording.h */
 	char	   *owner;
 	char	   *servers;		/* one name, or a list */
 	char	   *served_by;		/* server of the last attempt, if that failed */
@@ -133,6 +134,7 @@ typedef struct Job
 	StateProgress *progress;
 	char		note[STATE_MESSAGE_SIZE];	/* what is being done, for people */
 	int			chunk_seconds;	/* longest chunk that was asked for */
+	struct JobFile *file;		/* that the recording was brought to; or NULL */
 	bool		media_running;
 	bool		media_ended;
 	bool		cuts_again;		/* smaller, once nothing is under way */

@@ -973,6 +973,41 @@ queue_oldest(TimestampTz *failed, TimestampTz *completed)
 	*completed = isnull ? DT_NOEND : DatumGetTimestampTz(value);
 }
 
+/* A piece of a recording that was given as bytes; NULL behind the last. */
+bytea *
+queue_piece(int64 job_id, int piece_no)
+{
+	static Statement statement = {
+		.function = "transcribe_piece",
+		.nargs = 2, .argtypes = {INT8OID, INT4OID}
+	};
+	Datum		values[2] = {Int64GetDatum(job_id), Int32GetDatum(piece_no)};
+	Datum		value;
+	bool		isnull;
+
+	execute(&statement, values, NULL);
+	if (SPI_processed != 1)
+		return NULL;
+	value = column(0, 1, &isnull);
+	return isnull ? NULL : DatumGetByteaPP(value);
+}
+
+/* Remove bytes of jobs that have completed; returns how many pieces. */
+int64
+queue_forget_recordings(int64 first_job, int64 last_job, int max_pieces)
+{
+	static Statement statement = {
+		.function = "transcribe_forget_recordings",
+		.nargs = 3, .argtypes = {INT8OID, INT8OID, INT4OID}
+	};
+	Datum		values[3] = {Int64GetDatum(first_job), Int64GetDatum(last_job),
+	Int32GetDatum(max_pieces)};
+	bool		isnull;
+
+	execute(&statement, values, NULL);
+	return DatumGetInt64(column(0, 1, &isnull));
+}
+
 /* Announce a change; at commit of a transaction of its own. */
 void
 queue_notify(int64 job_id, const char *status)

@@ -60,6 +60,11 @@ extern void queue_save_attempts(List *jobs);
 extern void queue_complete(int64 incarnation, List *jobs);
 extern void queue_fail(int64 incarnation, List *jobs);
 
+/* Recordings that stand in the database. */
+extern bytea *queue_piece(int64 job_id, int piece_no);
+extern int64 queue_forget_recordings(int64 first_job, int64 last_job,
+									 int max_pieces);
+
 extern void queue_notify(int64 job_id, const char *status);
 
 #endif							/* TRANSCRIBE_QUEUE_H */

@@ -49,6 +49,7 @@
 #include "shared/state.h"
 #include "transcribe.h"
 #include "worker/agent.h"
+#include "worker/bring.h"
 #include "worker/claim.h"
 #include "worker/dispatch.h"
 #include "worker/endpoint.h"
@@ -697,7 +698,8 @@ idle_turn(void)
 	}
 	if (jobs != NIL && visiting)
 		stop_looking();
-	if (jobs != NIL || claim_wanted || (purge_has_more() && !me->wanted))
+	if (jobs != NIL || claim_wanted ||
+		((purge_has_more() || bring_has_leftovers()) && !me->wanted))
 	{
 		idle_since = -1;
 		return true;
@@ -970,6 +972,8 @@ turn(void)
 	claim_turn();
 	dispatch();
 	purge_turn();
+	bring_turn(jobs, &wake_at);
+	bring_forget_turn(&wake_at);
 	if (shutdown_requested || !probe_turn())
 	{
 		if (gathering)

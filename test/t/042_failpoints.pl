@@ -114,6 +114,15 @@ sub story_slow
 	return begin(enqueue_sql($case->{name}, ", server => 'slow'"));
 }
 
+# The recording stands in the database.
+sub story_bytes
+{
+	my ($action) = @_;
+
+	arm($node, $case->{point}, $action);
+	return begin(enqueue_sql($case->{name}) =~ s/('[^']*\.wav')/pg_read_binary_file($1)/r);
+}
+
 # There is an orphan: its worker is killed just when it has claimed it.
 sub story_orphan
 {
@@ -245,6 +254,8 @@ sub run_cases
 		save_done => { calls => { crash => 2 } },
 		give_back_done => { story => 'give_back', calls => { any => 2 } },
 		give_back_committed => { story => 'give_back', calls => { any => 2 } },
+		piece_brought => { story => 'bytes' },
+		bytes_forgotten => { story => 'bytes' },
 		purge_done => { story => 'purge' },
 		purge_committed => { story => 'purge' },
 		leave_begun => { story => 'leave', no => 'error' },
@@ -271,6 +282,8 @@ sub run_cases
 	# Whoever was to visit the database after a crash has an error itself.
 	run_case($_, 'error', { story => 'orphan' }) foreach qw(launcher_slot_taken worker_attached);
 	is(restarts(), $crashes, 'only a crash restarts the server');
+	is(query('SELECT count(*) FROM transcribe_recordings'), '0', 'no bytes are left');
+	is(scalar(glob($node->data_dir . '/base/pgsql_tmp/*')) // '', '', 'nor any in temporary files');
 	unlike(slurp_file($node->logfile), qr/PANIC|TRAP/, 'no panic, no failed assertion');
 	$node->stop;
 	$faulty->stop;

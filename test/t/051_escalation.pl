@@ -55,7 +55,9 @@ query('CREATE ROLE attacker LOGIN; CREATE ROLE victim LOGIN');
 create_server($node, 'whisper', $faulty->url('ok'));
 create_server($node, 'gone', $faulty->url('ok,tag=gone'));
 create_mapping($node, $_, 'whisper', api_key => $key) foreach ('victim', 'PUBLIC');
-query('GRANT USAGE ON FOREIGN SERVER whisper TO victim');
+query("GRANT USAGE ON FOREIGN SERVER whisper TO victim;
+	CREATE SCHEMA app; GRANT USAGE ON SCHEMA app TO victim;
+	CREATE TABLE app.recordings AS SELECT pg_read_binary_file('$wav') AS audio; GRANT SELECT ON app.recordings TO victim");
 
 # All that an administrator may have given in a hurry.
 sub grant_all
@@ -107,12 +109,11 @@ CREATE FUNCTION evil.unnest(bigint[]) RETURNS SETOF bigint LANGUAGE plpgsql AS
 	$$ BEGIN PERFORM canary.sing('unnest'); END $$;
 SQL
 
-my $all_tables = "unnest(ARRAY['transcribe_jobs', 'transcribe_chunks', 'transcribe_chunk_segments', 'transcribe_attempts']) AS t (name)";
-
 # What the attacker calls of the session's functions, with whatever is planted.
 my $calls = "SELECT transcribe_cancel(transcribe_enqueue('attack'::text, '$wav'::text, 'whisper'::text, 0, pg_catalog.now(), '{}'::jsonb));
 	SELECT transcribe_retry(max(id)) FROM transcribe_jobs; SELECT transcribe_cancel(max(id)) FROM transcribe_jobs;
 	SELECT transcribe_retry_failed(); SELECT transcribe_purge(pg_catalog.now(), pg_catalog.now(), 1);
+	SELECT transcribe_enqueue('bytes'::text, 'RIFF'::bytea, 'whisper'::text, 0, '2100-01-01'::timestamptz, '{}'::jsonb);
 	SELECT transcribe_delete(id) FROM transcribe_jobs; SELECT count(*) FROM transcribe_segments;
 	SELECT count(*) FROM transcribe_progress; SELECT count(*) FROM transcribe_servers; SELECT transcribe_result('attack'::text);
 	SELECT transcribe_srt('attack'::text); SELECT transcribe_text('attack'::text); SELECT count(*) FROM transcribe_search('the'::text); SELECT transcribe_rename_speaker('attack'::text, 'A'::text, 'B'::text);
@@ -125,7 +126,7 @@ sub trigger
 
 	return ("trigger $name", join('', map { "CREATE " . ($more{constraint} ? 'CONSTRAINT ' : '') . "TRIGGER $name $when ON $_ "
 			. ($more{clause} // '') . " EXECUTE FUNCTION evil.trig();" }
-		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts)), %more);
+		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts transcribe_recordings)), %more);
 }
 
 # The scripts: what it is, and what the attacker runs.  "refused": the error
@@ -184,7 +185,9 @@ my @scripts = (
 		'transcribe_transcribing(bigint, integer[])', 'transcribe_waiting(integer DEFAULT 0)', 'transcribe_oldest(VARIADIC text[])',
 		'transcribe_home(integer DEFAULT 0)', 'transcribe_is_live(numeric)', 'transcribe_wake(integer DEFAULT 0)',
 		'transcribe_claim(bigint, text, name, integer, integer)', 'transcribe_claim(bigint, text, name, integer, integer, integer DEFAULT 0)',
-		'transcribe_hold(bigint, bigint[], integer DEFAULT 0)', 'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
+		'transcribe_hold(bigint, bigint[], integer DEFAULT 0)', 'transcribe_piece(bigint, bigint)', 'transcribe_piece(bigint)',
+		'transcribe_forget_recordings(bigint, bigint, bigint)', 'transcribe_forget_recordings(bigint, bigint, integer, integer DEFAULT 0)',
+		'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
 		'transcribe_job_result(integer)', 'transcribe_search_vector(varchar, text)', 'transcribe_search_vector(text, varchar)',
 		'transcribe_search_config(varchar)', 'transcribe_result(varchar)', 'transcribe_purge(timestamptz, timestamptz)',
 		'transcribe_fail(bigint, bigint[], text[], text[], interval[], boolean[], boolean[])',
@@ -217,11 +220,13 @@ my @scripts = (
 		COPY transcribe_chunk_segments TO STDOUT; SELECT * FROM pg_stats WHERE tablename LIKE \'transcribe%\'', shows => qr/segment 1|victim|$audio/, fires => "SELECT evil.f('leak'::text)" ],
 	[ 'reading by the worker\'s functions', "SELECT transcribe_saved(ARRAY(SELECT generate_series(1, 2000)::bigint)); SELECT transcribe_rescue(n) FROM generate_series(1, 3) n;
 		SELECT transcribe_claim(1, 'whisper', 'victim', 0, 10); SELECT transcribe_waiting(); SELECT transcribe_job_result(n) FROM generate_series(1, 2000) n;
-		SELECT transcribe_adopt(); SELECT transcribe_live_progress(); SELECT * FROM transcribe_problems; SELECT * FROM transcribe_check(false) WHERE item !~ '^directory'", shows => qr/segment 1|victim|$audio/ ],
+		SELECT transcribe_adopt(); SELECT transcribe_live_progress(); SELECT * FROM transcribe_problems; SELECT * FROM transcribe_check(false) WHERE item !~ '^directory';
+		SELECT encode(transcribe_piece(n, 0), 'escape') FROM generate_series(1, 2000) n; SELECT encode(data, 'escape') FROM transcribe_recordings", shows => qr/segment 1|victim|$audio|secret/ ],
 	[ 'writing by the worker\'s functions', "SELECT transcribe_give_back(claimed_by, ARRAY[id]) FROM transcribe_jobs; SELECT transcribe_start_over(1, ARRAY(SELECT generate_series(1, 2000)::bigint));
 		SELECT transcribe_fail(1, ARRAY[1::bigint], ARRAY['x'], ARRAY['x'], ARRAY[NULL::interval], ARRAY[true], ARRAY[false]);
 		SELECT transcribe_save_attempts(ARRAY[1], ARRAY['x'], ARRAY[1], ARRAY[0], ARRAY['x'], NULL, ARRAY['2000-01-01'::timestamptz], ARRAY[1], ARRAY[1], ARRAY[1], NULL, NULL, NULL, NULL, NULL);
-		SELECT transcribe_complete(1, ARRAY(SELECT generate_series(1, 2000)::bigint), ARRAY[0], NULL, NULL)" ],
+		SELECT transcribe_complete(1, ARRAY(SELECT generate_series(1, 2000)::bigint), ARRAY[0], NULL, NULL);
+		SELECT transcribe_forget_recordings(1, 2000, 2000); DELETE FROM transcribe_recordings; UPDATE transcribe_recordings SET data = 'x'" ],
 	[ 'jobs of another\'s', "INSERT INTO transcribe_jobs (session_id, path, server, owner, home) VALUES ('x', '/etc/passwd', 'whisper', 'victim', transcribe_home())", refused => qr/row-level security/ ],
 	[ 'jobs by COPY', "COPY transcribe_jobs (session_id, path, server, owner, home) FROM STDIN;\nx\t/etc/passwd\twhisper\tvictim\t1\n\\.\n", refused => qr/row-level security|COPY FROM not supported/ ],
 	[ 'rows gone', 'UPDATE transcribe_jobs SET path = path; DELETE FROM transcribe_jobs; DELETE FROM transcribe_chunk_segments; TRUNCATE transcribe_jobs CASCADE', refused => qr/permission denied to truncate/ ],
@@ -258,7 +263,7 @@ sub clean_up
 	query("ROLLBACK PREPARED 'evil'") if query("SELECT count(*) FROM pg_prepared_xacts") > 0;
 	query('DROP OWNED BY attacker CASCADE; ALTER ROLE attacker NOSUPERUSER; ALTER ROLE attacker RESET ALL; TRUNCATE canary.sung');
 	query('SET session_replication_role = replica;' . join('', map { "DELETE FROM $_ WHERE owner = 'attacker';" }
-		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts)));
+		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts transcribe_recordings)));
 	grant_all('postgres');
 	run_as('attacker', $tools);
 	return;
@@ -270,7 +275,8 @@ sub work_of_others
 {
 	my ($name) = @_;
 	my $session = 'work ' . ++$serial;
-	my $enqueue = "SELECT transcribe_enqueue('$session'::text, '$wav'::text, 'whisper'::text, 0, now(), '{}'::jsonb);";
+	my $recording = $serial % 2 ? "'$wav'::text" : '(SELECT audio FROM app.recordings)';
+	my $enqueue = "SELECT transcribe_enqueue('$session'::text, $recording, 'whisper'::text, 0, now(), '{}'::jsonb);";
 
 	my (undef, $stderr) = run_as('victim', $enqueue);
 	is($stderr, '', "$name: another enqueues");
@@ -304,7 +310,8 @@ sub is_silent
 }
 
 # Something of the victim's that is worth reading.
-run_as('victim', "SELECT transcribe_enqueue('secret'::text, '$wav'::text, 'whisper'::text, 0, now(), '{}'::jsonb)");
+run_as('victim', "SELECT transcribe_enqueue('secret'::text, '$wav'::text, 'whisper'::text, 0, now(), '{}'::jsonb);
+	SELECT transcribe_enqueue('stored'::text, 'RIFF secret'::bytea, 'whisper'::text, 0, '2200-01-01'::timestamptz, '{}'::jsonb)");
 wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = 'secret'", 'completed');
 
 foreach my $script (@scripts)
@@ -331,6 +338,7 @@ foreach my $script (@scripts)
 		cmp_ok(query("SELECT count(*) FROM canary.sung WHERE who = 'attacker'"), '>', 0, "$name: is alive");
 	}
 }
+is(query("SELECT string_agg(encode(data, 'escape'), ' ') FROM transcribe_recordings"), 'RIFF secret', 'bytes of others are as they were');
 my @stolen = grep { ($_->{key_digest} // '') eq sha256_hex("Bearer $key") } map { $faulty->log($_) } ('ok,tag=evil');
 is(scalar(@stolen), 0, 'no key went to a server of the attacker');
 
