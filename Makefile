@@ -34,6 +34,7 @@ OBJS = \
 	src/shared/stats.o \
 	src/session/check.o \
 	src/session/checkup.o \
+	src/session/columns.o \
 	src/session/control.o \
 	src/session/enqueue.o \
 	src/session/identity.o \
@@ -52,6 +53,7 @@ OBJS = \
 	src/session/stats.o \
 	src/session/tables.o \
 	src/session/transcript.o \
+	src/session/trigger.o \
 	src/session/validator.o \
 	src/session/wake.o \
 	src/session/workers.o \
@@ -94,7 +96,7 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue stored \
+REGRESS = extension servers check setup enqueue enqueue_trigger stored \
 	results control text speakers search watch checkup rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \

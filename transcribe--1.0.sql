@@ -494,6 +494,12 @@ END;
 COMMENT ON FUNCTION transcribe_enqueue(bigint, oid, text, integer, timestamptz, jsonb) IS
 'queue a recording that is a large object, for a session known by a number';
 
+CREATE FUNCTION transcribe_enqueue_trigger() RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_enqueue_trigger() IS
+'for triggers AFTER INSERT OR UPDATE, for each row: queues the recording that the row names; arguments: session column, path column, and server, priority, options, prefix';
+
 CREATE FUNCTION transcribe_cancel(job_id bigint) RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';

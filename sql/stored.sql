@@ -89,7 +89,18 @@ SELECT transcribe_enqueue('no trigger', 'RIFF'::bytea) > 0 AS enqueued;
 DROP TRIGGER steal ON transcribe_recordings;
 DROP FUNCTION pg_temp.steal();
 
+-- from a table, by trigger
+TRUNCATE transcribe_jobs, transcribe_recordings;
+CREATE TABLE notes (id int, audio bytea, object oid);
+CREATE TRIGGER enqueue AFTER INSERT OR UPDATE OF audio ON notes
+    FOR EACH ROW EXECUTE FUNCTION transcribe_enqueue_trigger('id', 'audio');
+INSERT INTO notes VALUES (3, 'RIFF3');
+UPDATE notes SET audio = audio;
+SELECT session_id, left(path, 6) AS path, encode(data, 'escape') AS data
+FROM transcribe_jobs j LEFT JOIN transcribe_recordings r ON r.job_id = j.id ORDER BY j.id;
+
 SELECT lo_unlink(:large_object), lo_unlink(:empty);
+DROP TABLE notes;
 TRUNCATE transcribe_jobs, transcribe_recordings;
 REVOKE ALL ON transcribe_recordings FROM regress_other;
 REVOKE USAGE ON FOREIGN SERVER whisper FROM regress_app;

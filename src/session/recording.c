@@ -31,6 +31,25 @@ static Statement insert_piece = {
 	.nargs = 4, .argtypes = {INT8OID, INT4OID, TEXTOID, BYTEAOID}
 };
 
+/* What values of a type are, domains included. */
+RecordingKind
+recording_kind(Oid type)
+{
+	Oid			base = getBaseType(type);
+	char		category;
+	bool		preferred;
+
+	if (base == BYTEAOID)
+		return RECORDING_BYTES;
+	if (base == OIDOID)
+		return RECORDING_LARGE_OBJECT;
+
+	/* What is like text, but neither padded (char) nor of a fixed length (name). */
+	get_type_category_preferred(base, &category, &preferred);
+	return category == TYPCATEGORY_STRING && get_typlen(base) == -1 &&
+		base != BPCHAROID ? RECORDING_PATH : RECORDING_NONE;
+}
+
 /* "bytea:" and the hash of the bytes. */
 static char *
 bytes_name(const bytea *bytes)

@@ -28,6 +28,7 @@ typedef struct Recording
 	Oid			large_object;
 } Recording;
 
+extern RecordingKind recording_kind(Oid type);
 extern void recording_init(Recording *recording, RecordingKind kind, Datum value);
 extern void recording_check(const Recording *recording, Oid roleid);
 extern void recording_store(TablesScope *scope, const Recording *recording,
