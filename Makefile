@@ -32,6 +32,7 @@ OBJS = \
 	src/shared/state.o \
 	src/shared/statement.o \
 	src/shared/stats.o \
+	src/session/backfill.o \
 	src/session/check.o \
 	src/session/checkup.o \
 	src/session/columns.o \
@@ -96,7 +97,7 @@ MEDIA_LIBS = libavformat libavcodec libavutil libswresample libebur128 libseccom
 EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
-REGRESS = extension servers check setup enqueue enqueue_trigger stored \
+REGRESS = extension servers check setup enqueue enqueue_trigger backfill stored \
 	results control text speakers search watch checkup rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \

@@ -500,6 +500,17 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_enqueue_trigger() IS
 'for triggers AFTER INSERT OR UPDATE, for each row: queues the recording that the row names; arguments: session column, path column, and server, priority, options, prefix';
 
+CREATE PROCEDURE transcribe_backfill(
+    relation regclass, session_column text, path_column text,
+    server text DEFAULT NULL, priority integer DEFAULT -10,
+    options jsonb DEFAULT '{}', prefix text DEFAULT '',
+    batch_size integer DEFAULT 1000, INOUT enqueued bigint DEFAULT 0,
+    INOUT skipped bigint DEFAULT 0, INOUT refused bigint DEFAULT 0)
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE transcribe_backfill(regclass, text, text, text, integer, jsonb, text, integer, bigint, bigint, bigint) IS
+'queue the recordings that a table holds and that have no job yet, a batch in each transaction; may be called again to go on';
+
 CREATE FUNCTION transcribe_cancel(job_id bigint) RETURNS boolean
 LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';

@@ -89,9 +89,13 @@ SELECT transcribe_enqueue('no trigger', 'RIFF'::bytea) > 0 AS enqueued;
 DROP TRIGGER steal ON transcribe_recordings;
 DROP FUNCTION pg_temp.steal();
 
--- from a table, by trigger
+-- from a table, by trigger and backfill
 TRUNCATE transcribe_jobs, transcribe_recordings;
 CREATE TABLE notes (id int, audio bytea, object oid);
+INSERT INTO notes SELECT n, ('RIFF' || n)::bytea, :large_object FROM generate_series(1, 2) n;
+CALL transcribe_backfill('notes', 'id', 'audio');
+CALL transcribe_backfill('notes', 'id', 'audio');
+CALL transcribe_backfill('notes', 'id', 'object');
 CREATE TRIGGER enqueue AFTER INSERT OR UPDATE OF audio ON notes
     FOR EACH ROW EXECUTE FUNCTION transcribe_enqueue_trigger('id', 'audio');
 INSERT INTO notes VALUES (3, 'RIFF3');
