@@ -18,9 +18,16 @@
 
 #include "transcribe.h"
 #include "worker/queue.h"
+#include "worker/worker.h"
 
-/* Jobs that are removed in one transaction, which takes some 20 ms. */
-#define BATCH			500
+/*
+ * Jobs that are removed in one transaction: at first, and at most, which takes
+ * some 20 ms.  Where it takes longer than it may, as with recordings that are
+ * stored with their jobs, it is fewer.
+ */
+#define FIRST_BATCH		10
+#define MAX_BATCH		500
+#define MAX_BATCH_MS	100
 
 /* The pause after one, if there is more. */
 #define PAUSE_MS		100
@@ -31,8 +38,11 @@ static TimestampTz due = DT_NOBEGIN;
 /* Not before, however soon a job is old enough. */
 static TimestampTz not_before = DT_NOBEGIN;
 
-/* There was more to remove than a batch. */
+/* There was more to remove than a batch, */
 static bool has_more = false;
+
+/* which is of so many jobs. */
+static int	batch = FIRST_BATCH;
 
 /* The time so long before another one, or after it; for ever is no time. */
 static TimestampTz
@@ -69,10 +79,17 @@ purge_batch(void)
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz failed;
 	TimestampTz completed;
+	int64		begin = worker_clock();
+	int64		took;
 
 	has_more = queue_purge(shifted(now, transcribe_retain_failed, -1),
 						   shifted(now, transcribe_retain_completed, -1),
-						   BATCH) == BATCH;
+						   batch) == batch;
+	took = worker_clock() - begin;
+	if (took > MAX_BATCH_MS)
+		batch = Max(batch / 4, 1);
+	else if (has_more && took < MAX_BATCH_MS / 4)
+		batch = Min(batch * 4, MAX_BATCH);
 	if (has_more)
 	{
 		due = TimestampTzPlusMilliseconds(now, PAUSE_MS);
