@@ -24,6 +24,7 @@ OBJS = \
 	src/shared/closure.o \
 	src/shared/database.o \
 	src/shared/encoding.o \
+	src/shared/ended.o \
 	src/shared/extension.o \
 	src/shared/failpoint.o \
 	src/shared/fields.o \
@@ -56,6 +57,7 @@ OBJS = \
 	src/session/transcript.o \
 	src/session/trigger.o \
 	src/session/validator.o \
+	src/session/wait.o \
 	src/session/wake.o \
 	src/session/workers.o \
 	src/launcher/hint.o \
@@ -98,7 +100,7 @@ EXTRA_CLEAN = $(PROGRAMS) test/unit/bin test/fuzz/bin test/bench/bin \
 	test/sandbox/attempt
 
 REGRESS = extension servers check setup enqueue enqueue_trigger backfill stored \
-	results control text speakers search watch checkup rights
+	results control wait text speakers search watch checkup rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
 	enqueue_same_recording rename_speaker retry_against_enqueue save_of_lost_claim

@@ -1169,6 +1169,30 @@ COMMENT ON FUNCTION transcribe_search(text, text, regconfig, integer) IS
 'segments of completed jobs that match a query as of a web search, of those that the caller may see, the best first';
 
 -- ---------------------------------------------------------------------
+-- Waiting.  Procedures, because they end the caller's transaction.
+-- ---------------------------------------------------------------------
+
+CREATE PROCEDURE transcribe_wait(job_id bigint, timeout interval DEFAULT NULL)
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE transcribe_wait(bigint, interval) IS
+'wait until a job has completed, failed or been cancelled; outside of transaction blocks';
+
+CREATE PROCEDURE transcribe_wait(job_ids bigint[], timeout interval DEFAULT NULL)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'transcribe_wait_all';
+COMMENT ON PROCEDURE transcribe_wait(bigint[], interval) IS
+'wait until all of the jobs have completed, failed or been cancelled; outside of transaction blocks';
+
+CREATE PROCEDURE transcribe_file(
+    path text, INOUT result jsonb DEFAULT NULL, server text DEFAULT NULL,
+    options jsonb DEFAULT '{}', timeout interval DEFAULT NULL)
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+COMMENT ON PROCEDURE transcribe_file(text, jsonb, text, jsonb, interval) IS
+'queue a recording, wait, and hand back its transcript as transcribe_job_result does; an error if it fails; outside of transaction blocks';
+
+-- ---------------------------------------------------------------------
 -- Servers
 -- ---------------------------------------------------------------------
 

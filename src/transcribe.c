@@ -23,6 +23,7 @@
 
 #include "launcher/launcher.h"
 #include "session/wake.h"
+#include "shared/ended.h"
 #include "shared/state.h"
 #include "transcribe.h"
 
@@ -232,6 +233,7 @@ _PG_init(void)
 	MarkGUCPrefixReserved("transcribe");
 
 	wake_init();
+	ended_init();
 
 	/* Nothing of ours may start while pg_upgrade runs the new cluster. */
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)

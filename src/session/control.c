@@ -30,6 +30,7 @@
 
 #include "session/tables.h"
 #include "session/wake.h"
+#include "shared/ended.h"
 #include "shared/server.h"
 
 PG_FUNCTION_INFO_V1(transcribe_cancel);
@@ -211,7 +212,10 @@ change_job(FunctionCallInfo fcinfo, Statement *statement, bool again)
 	if (changed && again)
 		wake_for_job(GetCurrentTransactionStartTimestamp());
 	else if (changed)
+	{
 		wake_at_commit();
+		ended_at_commit(job_id);
+	}
 	return changed;
 }
 
@@ -295,6 +299,7 @@ transcribe_delete(PG_FUNCTION_ARGS)
 	tables_end(&scope);
 	if (running)
 		wake_at_commit();
+	ended_at_commit(job_id);
 	PG_RETURN_VOID();
 }
 

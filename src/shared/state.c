@@ -71,6 +71,11 @@ startup_shmem(void)
 			pg_atomic_init_u64(&db->worker, 0);
 			db->next_due = DT_NOEND;
 		}
+		for (int i = 0; i < STATE_ENDED; i++)
+		{
+			pg_atomic_init_u32(&state->ended[i].count, 0);
+			ConditionVariableInit(&state->ended[i].waiters);
+		}
 	}
 	LWLockRelease(AddinShmemInitLock);
 }

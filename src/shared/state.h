@@ -28,6 +28,10 @@
  * Statistics are counted per server (stats.c), by its database's worker; who
  * reads them shares the lock.
  *
+ * The ends of jobs are counted, so that who waits for one sleeps until there is
+ * a reason to look (ended.c).  Each count stands for many jobs; whoever ends one
+ * adds to it at commit, without the lock.
+ *
  * Progress slots belong to a worker slot.  Their worker alone writes them;
  * writers hold the lock exclusively, readers share it.  The lock is held for
  * some stores only, never while anything is waited for.
@@ -41,6 +45,7 @@
 
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
@@ -160,6 +165,18 @@ typedef struct StateStats
 	uint32		latencies[STATS_LATENCIES];
 } StateStats;
 
+/*
+ * Counts of ended jobs; 16 kB.  The more there are, the less often somebody is
+ * woken by another job than his.
+ */
+#define STATE_ENDED						1024
+
+typedef struct StateEnded
+{
+	pg_atomic_uint32 count;
+	ConditionVariable waiters;
+} StateEnded;
+
 typedef struct StateProgress
 {
 	int64		job_id;			/* 0: free */
@@ -210,6 +227,7 @@ typedef struct TranscribeState
 	pg_atomic_uint32 nclosures; /* entries taken */
 	StateClosure closures[STATE_CLOSURES];
 	StateStats	stats[STATE_STATS];
+	StateEnded	ended[STATE_ENDED];
 	StateProgress progress[FLEXIBLE_ARRAY_MEMBER];	/* jobs_per_worker each */
 } TranscribeState;
 

@@ -36,6 +36,7 @@
 #include "utils/timestamp.h"
 
 #include "shared/encoding.h"
+#include "shared/ended.h"
 #include "shared/extension.h"
 #include "shared/failpoint.h"
 #include "shared/statement.h"
@@ -213,10 +214,12 @@ queue_rescue(int64 incarnation, List *jobs)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
+		int64		id = DatumGetInt64(column_named(i, "id", &isnull));
 
+		ended_at_commit(id);
 		ereport(LOG,
 				(errmsg("transcription job " INT64_FORMAT " was interrupted by a crash, now %s",
-						DatumGetInt64(column_named(i, "id", &isnull)),
+						id,
 						TextDatumGetCString(column_named(i, "status", &isnull)))));
 	}
 }
@@ -880,6 +883,7 @@ queue_complete(int64 incarnation, List *jobs)
 		bool		isnull;
 
 		job->write_lost = false;
+		ended_at_commit(job->id);
 		if (DatumGetBool(column(i, 2, &isnull)))
 			replacing = lappend(replacing, job);
 	}
@@ -931,8 +935,10 @@ queue_fail(int64 incarnation, List *jobs)
 	{
 		Job		   *job = job_of_row(jobs, i);
 
-		if (job != NULL)
-			job->write_status = failed_status(i);
+		if (job == NULL)
+			continue;
+		job->write_status = failed_status(i);
+		ended_at_commit(job->id);
 	}
 }
 
