@@ -21,6 +21,7 @@ MODULE_big = transcribe
 
 OBJS = \
 	src/transcribe.o \
+	src/shared/callback.o \
 	src/shared/closure.o \
 	src/shared/database.o \
 	src/shared/encoding.o \
@@ -42,6 +43,7 @@ OBJS = \
 	src/session/identity.o \
 	src/session/insert.o \
 	src/session/letters.o \
+	src/session/on_complete.o \
 	src/session/options.o \
 	src/session/path.o \
 	src/session/probe.o \
@@ -62,8 +64,10 @@ OBJS = \
 	src/session/workers.o \
 	src/launcher/hint.o \
 	src/launcher/launcher.o \
+	src/runner/runner.o \
 	src/worker/agent.o \
 	src/worker/bring.o \
+	src/worker/callbacks.o \
 	src/worker/claim.o \
 	src/worker/dispatch.o \
 	src/worker/endpoint.o \
@@ -103,7 +107,8 @@ REGRESS = extension servers check setup enqueue enqueue_trigger backfill stored 
 	results control wait text speakers search watch checkup rights
 REGRESS_OPTS = --temp-instance=tmp_check --temp-config=$(srcdir)/test/transcribe.conf
 ISOLATION = cancel_against_save claim_skips_locked delete_against_save \
-	enqueue_same_recording rename_speaker retry_against_enqueue save_of_lost_claim
+	enqueue_same_recording on_complete_against_end rename_speaker \
+	retry_against_enqueue save_of_lost_claim
 ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --outputdir=output_iso \
 	--temp-instance=tmp_check_iso --temp-config=$(srcdir)/test/transcribe.conf
 TAP_TESTS = 1

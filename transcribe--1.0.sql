@@ -81,6 +81,13 @@ REVOKE ALL ON FUNCTION transcribe_refuse_truncate() FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_refuse_truncate() IS
 'refuses TRUNCATE to all but the table''s owner, because row security does not apply to it';
 
+CREATE FUNCTION transcribe_refuse_write() RETURNS trigger
+LANGUAGE C
+AS 'MODULE_PATHNAME';
+REVOKE ALL ON FUNCTION transcribe_refuse_write() FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_refuse_write() IS
+'refuses to write a table to all but its owner, also where row security does not apply';
+
 -- ---------------------------------------------------------------------
 -- Tables
 --
@@ -299,6 +306,53 @@ COMMENT ON COLUMN transcribe_attempts.error IS 'the same as a sentence';
 COMMENT ON COLUMN transcribe_attempts.request_id IS 'the server''s name for the request, if it gave one';
 COMMENT ON COLUMN transcribe_attempts.usage IS 'what the server says that it counts: tokens or seconds';
 
+-- What is to be done after a job, with the rights of a role.  So a row is as good
+-- as that role's word: nobody may write one, not even who is exempt from row
+-- security, but the functions, which note who called them.
+CREATE TABLE transcribe_callbacks (
+    job_id         bigint PRIMARY KEY,
+    owner          name NOT NULL,
+    function       text NOT NULL,
+    function_owner name NOT NULL,
+    status         text NOT NULL DEFAULT 'waiting'
+                   CHECK (status IN ('waiting', 'queued', 'running', 'completed',
+                                     'failed')),
+    attempts       integer NOT NULL DEFAULT 0,
+    max_attempts   integer NOT NULL DEFAULT 5 CHECK (max_attempts > 0),
+    run_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    error          text,
+    error_code     text,
+    created_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    started_at     timestamptz,
+    finished_at    timestamptz,
+    claimed_by     bigint,
+    home           bigint NOT NULL DEFAULT transcribe_home()
+) WITH (fillfactor = 70,
+        autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_threshold = 500);
+CREATE INDEX transcribe_callbacks_queued
+    ON transcribe_callbacks (home, owner, run_at, job_id)
+    WHERE status = 'queued';
+CREATE INDEX transcribe_callbacks_running ON transcribe_callbacks (job_id)
+    WHERE status = 'running';
+COMMENT ON TABLE transcribe_callbacks IS
+'one row for each function that is to be called when a job has ended, and what became of it';
+COMMENT ON COLUMN transcribe_callbacks.job_id IS 'transcribe_jobs.id, and the function''s argument';
+COMMENT ON COLUMN transcribe_callbacks.owner IS 'role that asked for it, as which it runs';
+COMMENT ON COLUMN transcribe_callbacks.function IS 'the function, with its schema and argument';
+COMMENT ON COLUMN transcribe_callbacks.function_owner IS 'role that owned the function when it was asked for; that of another is not called';
+COMMENT ON COLUMN transcribe_callbacks.status IS 'waiting for the end of the job, queued, running, completed or failed';
+COMMENT ON COLUMN transcribe_callbacks.attempts IS 'calls that have begun since the job ended';
+COMMENT ON COLUMN transcribe_callbacks.max_attempts IS 'calls after which it fails for good';
+COMMENT ON COLUMN transcribe_callbacks.run_at IS 'not to be called before; moved forward by a retry';
+COMMENT ON COLUMN transcribe_callbacks.error IS 'why the last call failed';
+COMMENT ON COLUMN transcribe_callbacks.error_code IS 'the same as SQLSTATE';
+COMMENT ON COLUMN transcribe_callbacks.created_at IS 'when it was asked for';
+COMMENT ON COLUMN transcribe_callbacks.started_at IS 'when the last call began';
+COMMENT ON COLUMN transcribe_callbacks.finished_at IS 'when it completed or failed';
+COMMENT ON COLUMN transcribe_callbacks.claimed_by IS 'number of the process that calls it';
+COMMENT ON COLUMN transcribe_callbacks.home IS 'the database it was asked for in; elsewhere it stands still until transcribe_adopt()';
+
 -- Queue and transcripts are users' data: pg_dump takes them along.
 SELECT pg_catalog.pg_extension_config_dump('transcribe_jobs', '');
 SELECT pg_catalog.pg_extension_config_dump('transcribe_jobs_id_seq', '');
@@ -306,6 +360,7 @@ SELECT pg_catalog.pg_extension_config_dump('transcribe_chunks', '');
 SELECT pg_catalog.pg_extension_config_dump('transcribe_chunk_segments', '');
 SELECT pg_catalog.pg_extension_config_dump('transcribe_attempts', '');
 SELECT pg_catalog.pg_extension_config_dump('transcribe_attempts_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('transcribe_callbacks', '');
 
 CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_jobs
     FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
@@ -315,6 +370,10 @@ CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_chunk_se
     FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
 CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_attempts
     FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
+CREATE TRIGGER transcribe_refuse_truncate BEFORE TRUNCATE ON transcribe_callbacks
+    FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_truncate();
+CREATE TRIGGER transcribe_refuse_write BEFORE INSERT OR UPDATE OR DELETE ON transcribe_callbacks
+    FOR EACH STATEMENT EXECUTE FUNCTION transcribe_refuse_write();
 
 -- A role sees the rows of every role whose rights it has.  The list of names
 -- is computed once per query, and a name that is gone raises nothing.
@@ -322,6 +381,7 @@ ALTER TABLE transcribe_jobs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transcribe_chunks ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transcribe_chunk_segments ENABLE ROW LEVEL SECURITY;
 ALTER TABLE transcribe_attempts ENABLE ROW LEVEL SECURITY;
+ALTER TABLE transcribe_callbacks ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY transcribe_owner ON transcribe_jobs FOR SELECT
     USING (owner = ANY (ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles r
@@ -335,6 +395,9 @@ CREATE POLICY transcribe_owner ON transcribe_chunk_segments FOR SELECT
 CREATE POLICY transcribe_owner ON transcribe_attempts FOR SELECT
     USING (owner = ANY (ARRAY(SELECT r.rolname::text FROM pg_catalog.pg_roles r
                               WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
+CREATE POLICY transcribe_owner ON transcribe_callbacks FOR SELECT
+    USING (owner = ANY (ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles r
+                              WHERE pg_catalog.pg_has_role(r.oid, 'USAGE'))));
 COMMENT ON POLICY transcribe_owner ON transcribe_jobs IS
 'rows of the roles whose rights the reader has';
 COMMENT ON POLICY transcribe_owner ON transcribe_chunks IS
@@ -343,9 +406,11 @@ COMMENT ON POLICY transcribe_owner ON transcribe_chunk_segments IS
 'rows of the roles whose rights the reader has';
 COMMENT ON POLICY transcribe_owner ON transcribe_attempts IS
 'rows of the roles whose rights the reader has';
+COMMENT ON POLICY transcribe_owner ON transcribe_callbacks IS
+'rows of the roles whose rights the reader has';
 
 GRANT SELECT ON transcribe_jobs, transcribe_chunks, transcribe_chunk_segments,
-    transcribe_attempts TO PUBLIC;
+    transcribe_attempts, transcribe_callbacks TO PUBLIC;
 -- pg_dump by a role that may read all rows needs the sequences as well.
 GRANT SELECT ON SEQUENCE transcribe_jobs_id_seq, transcribe_attempts_id_seq TO PUBLIC;
 
@@ -385,31 +450,31 @@ GRANT SELECT ON transcribe_recordings TO PUBLIC;
 CREATE FUNCTION transcribe_enqueue(
     session_id text, path text, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION transcribe_enqueue(text, text, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(text, text, text, integer, timestamptz, jsonb, text) IS
 'queue a recording for transcription; returns the job''s id, or that of the active job of the same owner, session and path';
 
 CREATE FUNCTION transcribe_enqueue(
     session_id uuid, path text, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'transcribe_enqueue_uuid';
-COMMENT ON FUNCTION transcribe_enqueue(uuid, text, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(uuid, text, text, integer, timestamptz, jsonb, text) IS
 'queue a recording for transcription, for a session known by a uuid';
 
 CREATE FUNCTION transcribe_enqueue(
     session_id bigint, path text, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'transcribe_enqueue_bigint';
-COMMENT ON FUNCTION transcribe_enqueue(bigint, text, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(bigint, text, text, integer, timestamptz, jsonb, text) IS
 'queue a recording for transcription, for a session known by a number';
 
 -- Recordings that are no files.  What has no type of its own stays a path, since
@@ -417,81 +482,81 @@ COMMENT ON FUNCTION transcribe_enqueue(bigint, text, text, integer, timestamptz,
 CREATE FUNCTION transcribe_enqueue(
     session_id text, audio bytea, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'transcribe_enqueue_bytea';
-COMMENT ON FUNCTION transcribe_enqueue(text, bytea, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(text, bytea, text, integer, timestamptz, jsonb, text) IS
 'queue a recording that is given as bytes, which are stored until it is transcribed';
 
 CREATE FUNCTION transcribe_enqueue(
     session_id text, large_object oid, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'transcribe_enqueue_large_object';
-COMMENT ON FUNCTION transcribe_enqueue(text, oid, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(text, oid, text, integer, timestamptz, jsonb, text) IS
 'queue a recording that is a large object, which is read when the job runs';
 
 CREATE FUNCTION transcribe_enqueue(
     session_id uuid, audio bytea, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
         transcribe_enqueue.audio, transcribe_enqueue.server,
         transcribe_enqueue.priority, transcribe_enqueue.run_at,
-        transcribe_enqueue.options);
+        transcribe_enqueue.options, transcribe_enqueue.on_complete);
 END;
-COMMENT ON FUNCTION transcribe_enqueue(uuid, bytea, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(uuid, bytea, text, integer, timestamptz, jsonb, text) IS
 'queue a recording that is given as bytes, for a session known by a uuid';
 
 CREATE FUNCTION transcribe_enqueue(
     session_id bigint, audio bytea, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
         transcribe_enqueue.audio, transcribe_enqueue.server,
         transcribe_enqueue.priority, transcribe_enqueue.run_at,
-        transcribe_enqueue.options);
+        transcribe_enqueue.options, transcribe_enqueue.on_complete);
 END;
-COMMENT ON FUNCTION transcribe_enqueue(bigint, bytea, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(bigint, bytea, text, integer, timestamptz, jsonb, text) IS
 'queue a recording that is given as bytes, for a session known by a number';
 
 CREATE FUNCTION transcribe_enqueue(
     session_id uuid, large_object oid, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
         transcribe_enqueue.large_object, transcribe_enqueue.server,
         transcribe_enqueue.priority, transcribe_enqueue.run_at,
-        transcribe_enqueue.options);
+        transcribe_enqueue.options, transcribe_enqueue.on_complete);
 END;
-COMMENT ON FUNCTION transcribe_enqueue(uuid, oid, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(uuid, oid, text, integer, timestamptz, jsonb, text) IS
 'queue a recording that is a large object, for a session known by a uuid';
 
 CREATE FUNCTION transcribe_enqueue(
     session_id bigint, large_object oid, server text DEFAULT NULL,
     priority integer DEFAULT 0, run_at timestamptz DEFAULT pg_catalog.now(),
-    options jsonb DEFAULT '{}')
+    options jsonb DEFAULT '{}', on_complete text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL UNSAFE
 BEGIN ATOMIC
     SELECT transcribe_enqueue(transcribe_enqueue.session_id::text,
         transcribe_enqueue.large_object, transcribe_enqueue.server,
         transcribe_enqueue.priority, transcribe_enqueue.run_at,
-        transcribe_enqueue.options);
+        transcribe_enqueue.options, transcribe_enqueue.on_complete);
 END;
-COMMENT ON FUNCTION transcribe_enqueue(bigint, oid, text, integer, timestamptz, jsonb) IS
+COMMENT ON FUNCTION transcribe_enqueue(bigint, oid, text, integer, timestamptz, jsonb, text) IS
 'queue a recording that is a large object, for a session known by a number';
 
 CREATE FUNCTION transcribe_enqueue_trigger() RETURNS trigger
@@ -547,6 +612,18 @@ AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION transcribe_purge(timestamptz, timestamptz, integer) IS
 'remove jobs that failed or were cancelled before the one time, or completed before the other, with all that belongs to them; returns how many';
 
+CREATE FUNCTION transcribe_on_complete(job_id bigint, function text) RETURNS bigint
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_on_complete(bigint, text) IS
+'have a function called with the job''s id, as the caller, in the background, when the job has completed, failed or been cancelled; returns the job''s id';
+
+CREATE FUNCTION transcribe_retry_callback(job_id bigint) RETURNS boolean
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_retry_callback(bigint) IS
+'call the function of a job at once that has failed or waits for its next attempt, with its attempts set back; false if there is none such';
+
 -- Called by a superuser: triggers that others have put on the table stay off.
 CREATE FUNCTION transcribe_adopt() RETURNS bigint
 LANGUAGE sql VOLATILE
@@ -560,6 +637,11 @@ BEGIN ATOMIC
     SELECT pg_catalog.setval('transcribe_attempts_id_seq', pg_catalog.max(a.id))
     FROM transcribe_attempts a
     HAVING pg_catalog.max(a.id) > (SELECT q.last_value FROM transcribe_attempts_id_seq q);
+    UPDATE transcribe_callbacks c
+    SET home = transcribe_home(),
+        status = CASE c.status WHEN 'running' THEN 'queued' ELSE c.status END,
+        claimed_by = NULL
+    WHERE c.home <> transcribe_home();
     WITH adopted AS (
         UPDATE transcribe_jobs j
         SET home = transcribe_home(),
@@ -1935,7 +2017,8 @@ CREATE FUNCTION transcribe_complete(
     missing_s double precision[] DEFAULT NULL,
     source_formats text[] DEFAULT NULL, sample_rates integer[] DEFAULT NULL,
     channels integer[] DEFAULT NULL, streams integer[] DEFAULT NULL,
-    served_by text[] DEFAULT NULL, OUT job_id bigint, OUT replaces boolean)
+    served_by text[] DEFAULT NULL, OUT job_id bigint, OUT replaces boolean,
+    OUT calls_back boolean)
 RETURNS SETOF record
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -1979,7 +2062,8 @@ BEGIN ATOMIC
         SELECT FROM transcribe_jobs o
         WHERE o.session_id = j.session_id AND o.owner = j.owner
           AND o.path = j.path AND o.id <> j.id
-          AND o.status = 'completed' AND o.replaced_by IS NULL);
+          AND o.status = 'completed' AND o.replaced_by IS NULL),
+        EXISTS (SELECT FROM transcribe_callbacks c WHERE c.job_id = j.id);
 END;
 REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
     double precision[], text[], double precision[], text[], integer[], integer[],
@@ -1987,7 +2071,7 @@ REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
 COMMENT ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
     double precision[], text[], double precision[], text[], integer[], integer[],
     integer[], text[]) IS
-'complete jobs all of whose chunks are saved; returns those whose claim holds, and whether there is an older result to replace';
+'complete jobs all of whose chunks are saved; returns those whose claim holds, and whether there is an older result to replace, and a function to call';
 
 CREATE FUNCTION transcribe_replaced(job_ids bigint[]) RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
@@ -2088,5 +2172,21 @@ REVOKE ALL ON FUNCTION transcribe_fail(bigint, bigint[], text[], text[],
 COMMENT ON FUNCTION transcribe_fail(bigint, bigint[], text[], text[],
     interval[], boolean[], boolean[], text[]) IS
 'end attempts that failed: queued again after retry_in, or failed if that is NULL or no attempt is left; returns the jobs whose claim held';
+
+-- By a statement that comes after the one which has ended the jobs: whoever asks
+-- for a function locks the job's row, and is seen once that lock is had.
+CREATE FUNCTION transcribe_ended(job_ids bigint[]) RETURNS SETOF bigint
+LANGUAGE sql VOLATILE
+BEGIN ATOMIC
+    UPDATE transcribe_callbacks c
+    SET status = 'queued', attempts = 0, error = NULL, error_code = NULL,
+        run_at = pg_catalog.clock_timestamp(), started_at = NULL,
+        finished_at = NULL, claimed_by = NULL
+    WHERE c.job_id = ANY (transcribe_ended.job_ids)
+    RETURNING c.job_id;
+END;
+REVOKE ALL ON FUNCTION transcribe_ended(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_ended(bigint[]) IS
+'have the functions called that were asked for with jobs which have ended';
 
 SELECT transcribe_preload_check();

@@ -38,6 +38,7 @@ RESET ROLE;
 \set VERBOSITY default
 
 -- what is wrong is said at once
+\set SHOW_CONTEXT never
 CALL transcribe_wait(NULL::bigint);
 CALL transcribe_wait(NULL::bigint[]);
 CALL transcribe_wait(ARRAY[NULL]::bigint[]);
@@ -46,6 +47,7 @@ CALL transcribe_file('relative');
 CALL transcribe_file('/no/such/file', server => 'nowhere');
 CALL transcribe_file('/no/such/file', options => '{"no": 1}');
 
+\set SHOW_CONTEXT errors
 -- not inside a transaction of which others wait for the end
 BEGIN;
 CALL transcribe_wait(:failed);

@@ -41,6 +41,8 @@
 #define transcribe_owns_table(table, role) pg_class_ownercheck(table, role)
 #define transcribe_owns_server(server, role) \
 	pg_foreign_server_ownercheck(server, role)
+#define transcribe_may_execute(function, role) \
+	(pg_proc_aclcheck(function, role, ACL_EXECUTE) == ACLCHECK_OK)
 #else
 #define transcribe_server_usage(server, role) \
 	object_aclcheck(ForeignServerRelationId, server, role, ACL_USAGE)
@@ -48,6 +50,20 @@
 	object_ownercheck(RelationRelationId, table, role)
 #define transcribe_owns_server(server, role) \
 	object_ownercheck(ForeignServerRelationId, server, role)
+#define transcribe_may_execute(function, role) \
+	(object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE) == ACLCHECK_OK)
+#endif
+
+/* 16: errors may be collected */
+#if PG_VERSION_NUM < 160000
+#define transcribe_string_to_names(name) stringToQualifiedNameList(name)
+#else
+#define transcribe_string_to_names(name) stringToQualifiedNameList(name, NULL)
+#endif
+
+/* 17: a role that may not log in can be that of a background worker */
+#if PG_VERSION_NUM < 170000
+#define BGWORKER_BYPASS_ROLELOGINCHECK 0
 #endif
 
 /* 16: an index may keep summaries only; 18: the row may be an update's */

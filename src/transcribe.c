@@ -47,6 +47,8 @@ int			transcribe_media_timeout;
 int			transcribe_max_response;
 int			transcribe_synchronous_commit;
 int			transcribe_notify;
+int			transcribe_callback_workers;
+int			transcribe_callback_timeout;
 int			transcribe_sandbox;
 
 static const struct config_enum_entry sandbox_options[] = {
@@ -166,6 +168,17 @@ define_settings(void)
 							"Time for which jobs are kept that failed or were cancelled.",
 							"-1 means for ever.",
 							&transcribe_retain_failed, -1, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("transcribe.callback_workers",
+							"Functions that are called at the same time for jobs that have ended, in one database.",
+							"Each takes a process that counts against max_worker_processes. 0 calls none.",
+							&transcribe_callback_workers, 2, 0,
+							TRANSCRIBE_MAX_CALLBACK_WORKERS,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("transcribe.callback_timeout",
+							"Longest time that such a function may take.",
+							"0 means no limit.",
+							&transcribe_callback_timeout, 600, 0, INT_MAX / 1000,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("transcribe.max_file_size",
 							"Largest recording that is read.",

@@ -23,6 +23,9 @@ typedef enum TranscribeSandbox
 	TRANSCRIBE_SANDBOX_REQUIRE
 } TranscribeSandbox;
 
+/* The most that transcribe.callback_workers may be. */
+#define TRANSCRIBE_MAX_CALLBACK_WORKERS	16
+
 extern bool transcribe_enabled;
 extern char *transcribe_server;
 extern char *transcribe_media_directories;
@@ -40,6 +43,8 @@ extern int	transcribe_max_response;	/* kilobytes */
 extern int	transcribe_synchronous_commit;	/* a SyncCommitLevel */
 extern int	transcribe_sandbox;		/* a TranscribeSandbox */
 extern int	transcribe_notify;		/* a TranscribeNotify */
+extern int	transcribe_callback_workers;
+extern int	transcribe_callback_timeout;	/* seconds */
 
 /* The directories of transcribe.media_directories, as a List of char *. */
 struct List;

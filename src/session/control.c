@@ -65,13 +65,30 @@ static Statement cancel_job = {
 	.nargs = 1, .argtypes = {INT8OID}
 };
 
+/* A job that is cancelled has ended: see transcribe_ended. */
+static Statement queue_callback = {
+	.sql = "UPDATE %1$s.transcribe_callbacks c SET status = 'queued', attempts = 0, "
+	"error = NULL, error_code = NULL, run_at = pg_catalog.clock_timestamp(), "
+	"started_at = NULL, finished_at = NULL, claimed_by = NULL "
+	"WHERE c.job_id OPERATOR(pg_catalog.=) $1",
+	.nargs = 1, .argtypes = {INT8OID}
+};
+
+/* Functions that wait for the end of jobs again. */
+static Statement await_end = {
+	.sql = "UPDATE %1$s.transcribe_callbacks c SET status = 'waiting' "
+	"WHERE c.job_id OPERATOR(pg_catalog.=) ANY ($1) "
+	"AND c.status OPERATOR(pg_catalog.<>) 'running'",
+	.nargs = 1, .argtypes = {INT8ARRAYOID}
+};
+
 static Statement retry_job = {
 	.sql = "UPDATE %1$s.transcribe_jobs j SET " QUEUED_AGAIN
 	"WHERE j.id OPERATOR(pg_catalog.=) $1 "
 	"AND j.status OPERATOR(pg_catalog.=) ANY "
 	"(ARRAY['failed', 'cancelled']::pg_catalog.text[]) "
 	"AND NOT EXISTS (SELECT FROM %1$s.transcribe_jobs o WHERE " SAME_KEY
-	"AND o.status OPERATOR(pg_catalog.=) ANY " TABLES_ACTIVE ")",
+	"AND o.status OPERATOR(pg_catalog.=) ANY " TABLES_ACTIVE ") RETURNING j.id",
 	.nargs = 1, .argtypes = {INT8OID}
 };
 
@@ -90,7 +107,7 @@ static Statement retry_failed = {
 	"AND ($6 IS NULL OR j.error_code OPERATOR(pg_catalog.=) $6) "
 	"AND NOT EXISTS (SELECT FROM %1$s.transcribe_jobs o WHERE " SAME_KEY
 	"AND (o.id OPERATOR(pg_catalog.>) j.id "
-	"OR o.status OPERATOR(pg_catalog.=) ANY " TABLES_ACTIVE "))",
+	"OR o.status OPERATOR(pg_catalog.=) ANY " TABLES_ACTIVE ")) RETURNING j.id",
 	.nargs = 6, .argtypes = {OIDOID, BOOLOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID}
 };
 
@@ -103,7 +120,8 @@ static Statement delete_job = {
 
 /*
  * The ids of ended jobs that were deleted, $5 of them at most.  What somebody
- * else is changing is left for another time.  They go by an array, so that
+ * else is changing is left for another time, and so is what is yet to be called
+ * back for.  They go by an array, so that
  * no plan reads more of the table than that, however large it is.
  */
 static Statement purge_jobs = {
@@ -114,7 +132,11 @@ static Statement purge_jobs = {
 	"AND j.status OPERATOR(pg_catalog.=) ANY ($3) "
 	"AND j.finished_at OPERATOR(pg_catalog.<) $4 "
 	"AND " TABLES_OWNED
-	"LIMIT $5 FOR UPDATE SKIP LOCKED)) RETURNING d.id) "
+	"AND NOT EXISTS (SELECT FROM %1$s.transcribe_callbacks c "
+	"WHERE c.job_id OPERATOR(pg_catalog.=) j.id "
+	"AND c.status OPERATOR(pg_catalog.=) ANY "
+	"(ARRAY['queued', 'running']::pg_catalog.text[])) "
+	"LIMIT $5 FOR UPDATE OF j SKIP LOCKED)) RETURNING d.id) "
 	"SELECT pg_catalog.array_agg(gone.id), pg_catalog.count(*) FROM gone",
 	.nargs = 5, .argtypes = {OIDOID, BOOLOID, TEXTARRAYOID, TIMESTAMPTZOID, INT8OID}
 };
@@ -126,7 +148,9 @@ static Statement delete_belongings = {
 	"s AS (DELETE FROM %1$s.transcribe_chunk_segments s "
 	"WHERE s.job_id OPERATOR(pg_catalog.=) ANY ($1)), "
 	"r AS (DELETE FROM %1$s.transcribe_recordings r "
-	"WHERE r.job_id OPERATOR(pg_catalog.=) ANY ($1)) "
+	"WHERE r.job_id OPERATOR(pg_catalog.=) ANY ($1)), "
+	"b AS (DELETE FROM %1$s.transcribe_callbacks b "
+	"WHERE b.job_id OPERATOR(pg_catalog.=) ANY ($1)) "
 	"DELETE FROM %1$s.transcribe_chunks c "
 	"WHERE c.job_id OPERATOR(pg_catalog.=) ANY ($1)",
 	.nargs = 1, .argtypes = {INT8ARRAYOID}
@@ -170,6 +194,20 @@ try_to_execute(TablesScope *scope, Statement *statement, Datum *values,
 	return good;
 }
 
+/* The ids of jobs that the last statement returned, as an array. */
+static Datum
+returned_ids(void)
+{
+	Datum	   *ids = palloc_array(Datum, Max(SPI_processed, 1));
+	bool		isnull;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+		ids[i] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+							   &isnull);
+	return PointerGetDatum(construct_array(ids, SPI_processed, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 /*
  * Queue jobs again; returns how many.  What is being enqueued at this moment
  * the constraint waits for, and the next try sees it.
@@ -180,8 +218,16 @@ queue_again(TablesScope *scope, Statement *statement, Datum *values,
 {
 	for (int try = 0; try < MAX_TRIES; try++)
 	{
-		if (try_to_execute(scope, statement, values, nulls))
-			return SPI_processed;
+		int64		count;
+		Datum		ids[1];
+
+		if (!try_to_execute(scope, statement, values, nulls))
+			continue;
+		count = SPI_processed;
+		ids[0] = returned_ids();
+		if (count > 0)
+			tables_execute(scope, &await_end, ids, NULL);
+		return count;
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -199,7 +245,7 @@ change_job(FunctionCallInfo fcinfo, Statement *statement, bool again)
 	TablesScope scope;
 	bool		changed;
 
-	tables_begin(&scope, fcinfo);
+	tables_begin_all(&scope, fcinfo);
 	tables_check_owner(&scope, caller, job_id);
 	if (again)
 		changed = queue_again(&scope, statement, values, NULL) > 0;
@@ -207,13 +253,15 @@ change_job(FunctionCallInfo fcinfo, Statement *statement, bool again)
 	{
 		tables_execute(&scope, statement, values, NULL);
 		changed = SPI_processed > 0;
+		if (changed)
+			tables_execute(&scope, &queue_callback, values, NULL);
 	}
 	tables_end(&scope);
 	if (changed && again)
 		wake_for_job(GetCurrentTransactionStartTimestamp());
 	else if (changed)
 	{
-		wake_at_commit();
+		wake_for_callback();
 		ended_at_commit(job_id);
 	}
 	return changed;
@@ -267,7 +315,7 @@ transcribe_retry_failed(PG_FUNCTION_ARGS)
 		nulls[5] = ' ';
 	}
 
-	tables_begin(&scope, fcinfo);
+	tables_begin_all(&scope, fcinfo);
 	count = queue_again(&scope, &retry_failed, values, nulls);
 	tables_end(&scope);
 	if (count > 0)

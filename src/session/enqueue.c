@@ -25,6 +25,7 @@
 #include "session/enqueue.h"
 #include "session/identity.h"
 #include "session/insert.h"
+#include "session/on_complete.h"
 #include "session/options.h"
 #include "session/tables.h"
 #include "session/wake.h"
@@ -258,6 +259,7 @@ enqueue(FunctionCallInfo fcinfo, text *session_id, RecordingKind kind,
 {
 	EnqueueTerms terms;
 	Recording	recording;
+	int64		id;
 
 	require_argument(fcinfo, 1, recording_name);
 	enqueue_check_session(session_id);
@@ -269,7 +271,10 @@ enqueue(FunctionCallInfo fcinfo, text *session_id, RecordingKind kind,
 				  PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
 	recording_init(&recording, kind, PG_GETARG_DATUM(1));
 	recording_check(&recording, terms.caller);
-	PG_RETURN_INT64(enqueue_insert(fcinfo, &terms, session_id, &recording));
+	id = enqueue_insert(fcinfo, &terms, session_id, &recording);
+	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
+		(void) on_complete_ask(fcinfo, id, text_to_cstring(PG_GETARG_TEXT_PP(6)));
+	PG_RETURN_INT64(id);
 }
 
 /* SQL: transcribe_enqueue(session_id text, path text, ...) */

@@ -3,9 +3,10 @@
  * tables.c
  *	  Writing our tables on behalf of a role that may not write them.
  *
- * Runs in the caller's backend.  The functions that users call check what
- * the caller may do, with the caller's identity, and then write as the owner
- * of the tables.  A SECURITY DEFINER function would not know its caller.
+ * Runs in the caller's backend, and in the process of a callback, which is a
+ * session of its role.  The functions that users call check what the caller may
+ * do, with the caller's identity, and then write as the owner of the tables.  A
+ * SECURITY DEFINER function would not know its caller.
  *
  * While we are the owner, nothing that others can plant may run: statements
  * are qualified throughout (the caller's search_path is not ours), and
@@ -23,6 +24,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
@@ -36,6 +38,7 @@
 #include "shared/extension.h"
 
 PG_FUNCTION_INFO_V1(transcribe_refuse_truncate);
+PG_FUNCTION_INFO_V1(transcribe_refuse_write);
 
 /* The tables; most functions write the first alone. */
 static const char *const table_names[] = {
@@ -43,25 +46,38 @@ static const char *const table_names[] = {
 	"transcribe_chunks",
 	"transcribe_chunk_segments",
 	"transcribe_attempts",
-	"transcribe_recordings"
+	"transcribe_recordings",
+	"transcribe_callbacks"
 };
+
+/* Whether the trigger does no more than to refuse what is not ours to write. */
+static bool
+is_guard(Trigger *trigger, Oid schema)
+{
+	char	   *name;
+
+	if (get_func_namespace(trigger->tgfoid) != schema)
+		return false;
+	name = get_func_name(trigger->tgfoid);
+	return name != NULL && strcmp(name, "transcribe_refuse_write") == 0;
+}
 
 /* Whether a trigger of somebody's would fire when we write the relation. */
 static bool
-has_foreign_triggers(Relation rel)
+has_foreign_triggers(Relation rel, Oid schema)
 {
 	TriggerDesc *triggers = rel->trigdesc;
 
-	return triggers != NULL &&
-		(triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
-		 triggers->trig_insert_before_statement ||
-		 triggers->trig_insert_after_statement ||
-		 triggers->trig_update_before_row || triggers->trig_update_after_row ||
-		 triggers->trig_update_before_statement ||
-		 triggers->trig_update_after_statement ||
-		 triggers->trig_delete_before_row || triggers->trig_delete_after_row ||
-		 triggers->trig_delete_before_statement ||
-		 triggers->trig_delete_after_statement);
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if ((TRIGGER_FOR_INSERT(trigger->tgtype) ||
+			 TRIGGER_FOR_UPDATE(trigger->tgtype) ||
+			 TRIGGER_FOR_DELETE(trigger->tgtype)) && !is_guard(trigger, schema))
+			return true;
+	}
+	return false;
 }
 
 static Oid
@@ -87,7 +103,7 @@ look_at_table(const char *name, Oid schema, Oid *owner)
 	Relation	rel = table_open(find_table(name, schema), RowExclusiveLock);
 	bool		triggers;
 
-	triggers = has_foreign_triggers(rel);
+	triggers = has_foreign_triggers(rel, schema);
 	*owner = rel->rd_rel->relowner;
 	table_close(rel, NoLock);
 	return triggers;
@@ -105,18 +121,18 @@ become(TablesScope *scope, Oid owner)
 		elog(ERROR, "could not connect to SPI");
 }
 
-/* Become the owner of the tables, of which so many are to be written. */
+/* Become the owner of the tables there, of which so many are to be written. */
 static void
-begin(TablesScope *scope, FunctionCallInfo fcinfo, int ntables)
+begin(TablesScope *scope, Oid schema, int ntables)
 {
 	bool		triggers = false;
 	Oid			owner = InvalidOid;
-	Oid			schema;
+	Oid			extension_schema;
 	char	   *version;
 
-	if (extension_find(&schema, &version) && !extension_serves(version))
+	if (extension_find(&extension_schema, &version) && !extension_serves(version))
 		extension_report_version(ERROR, version);
-	scope->schema = get_func_namespace(fcinfo->flinfo->fn_oid);
+	scope->schema = schema;
 	for (int i = 0; i < ntables; i++)
 		triggers |= look_at_table(table_names[i], scope->schema, &owner);
 
@@ -135,14 +151,21 @@ begin(TablesScope *scope, FunctionCallInfo fcinfo, int ntables)
 void
 tables_begin(TablesScope *scope, FunctionCallInfo fcinfo)
 {
-	begin(scope, fcinfo, 1);
+	begin(scope, get_func_namespace(fcinfo->flinfo->fn_oid), 1);
 }
 
 /* The same, to write all tables. */
 void
 tables_begin_all(TablesScope *scope, FunctionCallInfo fcinfo)
 {
-	begin(scope, fcinfo, lengthof(table_names));
+	tables_begin_in(scope, get_func_namespace(fcinfo->flinfo->fn_oid));
+}
+
+/* The same, of the extension in that schema. */
+void
+tables_begin_in(TablesScope *scope, Oid schema)
+{
+	begin(scope, schema, lengthof(table_names));
 }
 
 /*
@@ -214,9 +237,9 @@ tables_check_owner(TablesScope *scope, Oid caller, int64 job_id)
 				 errhint("Jobs of other roles count as not there.")));
 }
 
-/* Trigger: TRUNCATE is the owner's alone, for no policy applies to it. */
-Datum
-transcribe_refuse_truncate(PG_FUNCTION_ARGS)
+/* Raise an error unless the table is the caller's, in a trigger. */
+static void
+guard(FunctionCallInfo fcinfo, const char *function, const char *what)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
@@ -224,13 +247,28 @@ transcribe_refuse_truncate(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called by trigger manager",
-						"transcribe_refuse_truncate")));
+						function)));
 	if (!transcribe_owns_table(RelationGetRelid(trigger->tg_relation),
 							   GetUserId()))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to truncate table \"%s\"",
+				 errmsg("permission denied to %s table \"%s\"", what,
 						RelationGetRelationName(trigger->tg_relation)),
-				 errhint("Only the owner of the table may truncate it.")));
+				 errhint("Only the owner of the table may %s it.", what)));
+}
+
+/* Trigger: TRUNCATE is the owner's alone, for no policy applies to it. */
+Datum
+transcribe_refuse_truncate(PG_FUNCTION_ARGS)
+{
+	guard(fcinfo, "transcribe_refuse_truncate", "truncate");
+	PG_RETURN_POINTER(NULL);
+}
+
+/* Trigger: so is all writing, for there are who need not heed policies. */
+Datum
+transcribe_refuse_write(PG_FUNCTION_ARGS)
+{
+	guard(fcinfo, "transcribe_refuse_write", "write");
 	PG_RETURN_POINTER(NULL);
 }

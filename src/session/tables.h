@@ -39,6 +39,7 @@ typedef struct TablesScope
 extern void tables_begin(TablesScope *scope, FunctionCallInfo fcinfo);
 extern void tables_begin_reading(TablesScope *scope, FunctionCallInfo fcinfo);
 extern void tables_begin_all(TablesScope *scope, FunctionCallInfo fcinfo);
+extern void tables_begin_in(TablesScope *scope, Oid schema);
 extern void tables_execute(TablesScope *scope, Statement *statement,
 						   Datum *values, const char *nulls);
 extern void tables_end(TablesScope *scope);

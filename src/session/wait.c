@@ -68,7 +68,7 @@ static Statement find_active = {
 
 /* With all its arguments: no function that somebody puts beside it fits as well. */
 static Statement enqueue = {
-	.sql = "SELECT %1$s.transcribe_enqueue($1, $2, $3, 0, pg_catalog.now(), $4)",
+	.sql = "SELECT %1$s.transcribe_enqueue($1, $2, $3, 0, pg_catalog.now(), $4, NULL::pg_catalog.text)",
 	.nargs = 4, .argtypes = {TEXTOID, TEXTOID, TEXTOID, JSONBOID}
 };
 

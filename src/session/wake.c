@@ -28,6 +28,9 @@ static bool wake_wanted = false;
 /* It has altered a server or a key. */
 static bool servers_altered = false;
 
+/* It has changed a callback, or may have ended a job that has one. */
+static bool callbacks_changed = false;
+
 /* The jobs that it has queued are not due before; DT_NOEND: it has none. */
 static TimestampTz wake_earliest = DT_NOEND;
 
@@ -64,6 +67,8 @@ wake_now(TranscribeState *state)
 	{
 		if (servers_altered)
 			pg_atomic_write_u32(&db->altered, 1);
+		if (callbacks_changed)
+			pg_atomic_write_u32(&db->callbacks, 1);
 		lower_earliest(db, wake_earliest);
 		if (pg_atomic_exchange_u32(&db->pending, 1) != 0)
 			return;
@@ -113,7 +118,7 @@ wake_callback(XactEvent event, void *arg)
 		default:
 			return;
 	}
-	wake_wanted = servers_altered = false;
+	wake_wanted = servers_altered = callbacks_changed = false;
 	wake_earliest = DT_NOEND;
 }
 
@@ -161,10 +166,19 @@ wake_for_servers(void)
 	servers_altered = true;
 }
 
+/* The same, after a function may have become due that is to be called. */
+void
+wake_for_callback(void)
+{
+	wake_at_commit();
+	callbacks_changed = true;
+}
+
 /* SQL: for functions in SQL; they may have queued anything. */
 Datum
 transcribe_wake(PG_FUNCTION_ARGS)
 {
 	wake_for_job(DT_NOBEGIN);
+	wake_for_callback();
 	PG_RETURN_VOID();
 }

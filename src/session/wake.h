@@ -14,5 +14,6 @@ extern void wake_init(void);
 extern void wake_at_commit(void);
 extern void wake_for_job(TimestampTz run_at);
 extern void wake_for_servers(void);
+extern void wake_for_callback(void);
 
 #endif							/* TRANSCRIBE_WAKE_H */

@@ -66,6 +66,7 @@ startup_shmem(void)
 
 			pg_atomic_init_u32(&db->pending, 0);
 			pg_atomic_init_u32(&db->altered, 0);
+			pg_atomic_init_u32(&db->callbacks, 0);
 			pg_atomic_init_u64(&db->earliest, DT_NOEND);
 			pg_atomic_init_u32(&db->doubtful, 0);
 			pg_atomic_init_u64(&db->worker, 0);
@@ -121,6 +122,7 @@ state_find_database(Oid dbid, bool create)
 		Assert(LWLockHeldByMeInMode(state->lock, LW_EXCLUSIVE));
 		pg_atomic_write_u32(&db->pending, 0);
 		pg_atomic_write_u32(&db->altered, 0);
+		pg_atomic_write_u32(&db->callbacks, 0);
 		pg_atomic_write_u64(&db->earliest, DT_NOEND);
 		pg_atomic_write_u32(&db->doubtful, 0);
 		pg_atomic_write_u64(&db->worker, 0);

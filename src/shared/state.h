@@ -72,6 +72,8 @@ typedef struct StateDatabase
 	pg_atomic_uint32 pending;	/* something was committed; set by anybody,
 								 * cleared by the worker that looks */
 	pg_atomic_uint32 altered;	/* a server or a key was; likewise */
+	pg_atomic_uint32 callbacks; /* so was a callback, or a job cancelled;
+								 * likewise */
 	pg_atomic_uint64 earliest;	/* TimestampTz: no job was queued that is due
 								 * before; lowered before pending is set,
 								 * cleared to DT_NOEND after it is */

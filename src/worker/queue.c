@@ -197,6 +197,23 @@ job_of_row(List *jobs, int row)
 	return NULL;
 }
 
+/* Jobs have ended: functions that were asked for with them are due. */
+static void
+call_back(Datum *ids, int nids)
+{
+	static Statement statement = {
+		.function = "transcribe_ended",
+		.nargs = 1, .argtypes = {INT8ARRAYOID}
+	};
+	Datum		values[1];
+
+	if (nids == 0)
+		return;
+	values[0] = PointerGetDatum(construct_array(ids, nids, INT8OID, sizeof(int64),
+												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	execute(&statement, values, NULL);
+}
+
 /*
  * Give orphans back to the queue: of workers that are gone, and those that are
  * ours by their rows and not among our jobs.  Each is worth a line in the log.
@@ -209,19 +226,26 @@ queue_rescue(int64 incarnation, List *jobs)
 		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
 	};
 	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	Datum	   *ended;
+	int			nended = 0;
 
 	execute(&statement, values, NULL);
+	ended = palloc_array(Datum, Max(SPI_processed, 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
 		int64		id = DatumGetInt64(column_named(i, "id", &isnull));
+		char	   *status = TextDatumGetCString(column_named(i, "status", &isnull));
 
-		ended_at_commit(id);
 		ereport(LOG,
 				(errmsg("transcription job " INT64_FORMAT " was interrupted by a crash, now %s",
-						id,
-						TextDatumGetCString(column_named(i, "status", &isnull)))));
+						id, status)));
+		if (strcmp(status, "failed") != 0)
+			continue;
+		ended_at_commit(id);
+		ended[nended++] = Int64GetDatum(id);
 	}
+	call_back(ended, nended);
 }
 
 /* An option of a job as text, or NULL. */
@@ -850,6 +874,8 @@ queue_complete(int64 incarnation, List *jobs)
 	Columns		columns;
 	Datum		values[12] = {Int64GetDatum(incarnation)};
 	List	   *replacing = NIL;
+	Datum	   *calling = palloc_array(Datum, Max(list_length(jobs), 1));
+	int			ncalling = 0;
 	ListCell   *lc;
 
 	columns_begin(&columns, &statement);
@@ -886,9 +912,12 @@ queue_complete(int64 incarnation, List *jobs)
 		ended_at_commit(job->id);
 		if (DatumGetBool(column(i, 2, &isnull)))
 			replacing = lappend(replacing, job);
+		if (DatumGetBool(column(i, 3, &isnull)))
+			calling[ncalling++] = Int64GetDatum(job->id);
 	}
 	if (replacing != NIL)
 		replace_older(replacing);
+	call_back(calling, ncalling);
 }
 
 /* Which of the two statuses that a failed attempt may lead to. */
@@ -912,6 +941,8 @@ queue_fail(int64 incarnation, List *jobs)
 	};
 	Columns		columns;
 	Datum		values[8] = {Int64GetDatum(incarnation)};
+	Datum	   *ended = palloc_array(Datum, Max(list_length(jobs), 1));
+	int			nended = 0;
 	ListCell   *lc;
 
 	columns_begin(&columns, &statement);
@@ -938,8 +969,12 @@ queue_fail(int64 incarnation, List *jobs)
 		if (job == NULL)
 			continue;
 		job->write_status = failed_status(i);
+		if (strcmp(job->write_status, "failed") != 0)
+			continue;
 		ended_at_commit(job->id);
+		ended[nended++] = Int64GetDatum(job->id);
 	}
+	call_back(ended, nended);
 }
 
 /*

@@ -50,6 +50,7 @@
 #include "transcribe.h"
 #include "worker/agent.h"
 #include "worker/bring.h"
+#include "worker/callbacks.h"
 #include "worker/claim.h"
 #include "worker/dispatch.h"
 #include "worker/endpoint.h"
@@ -237,6 +238,7 @@ remove_ended_jobs(void)
 	if (removed)
 	{
 		room_again = true;
+		callbacks_note_end();
 		purge_note_end();
 		publish_job_count();
 	}
@@ -396,6 +398,7 @@ look_afresh(void)
 	if (now < afresh_after)
 		return;
 	queue_rescue(incarnation, jobs);
+	callbacks_look_again();
 	waiting_forget();
 	lost_wanted = true;
 	afresh_after = now + transcribe_naptime * INT64CONST(1000);
@@ -678,6 +681,15 @@ idle_turn(void)
 	int64		now = worker_clock();
 	int64		timeout = transcribe_idle_timeout * INT64CONST(1000);
 
+	/* What is being called would have to be called again. */
+	if (callbacks_running())
+	{
+		if (visiting)
+			stop_looking();
+		idle_since = -1;
+		return true;
+	}
+
 	/*
 	 * One that cannot even claim leaves its place; the launcher backs off.  So
 	 * does one that may not; the launcher starts another when it may.
@@ -815,6 +827,7 @@ wait_for_something(void)
 
 		/* More may be allowed now, or less is to be kept. */
 		claim_wanted = true;
+		callbacks_look_again();
 		purge_reset();
 	}
 }
@@ -853,13 +866,15 @@ static void
 leave(int code, Datum arg)
 {
 	FAILPOINT("leave_begun");
+	callbacks_terminate();
 	(void) agent_stop();
 
 	pg_atomic_write_u64(&database->worker, 0);
 	LWLockAcquire(state->lock, LW_EXCLUSIVE);
 	if (me->jobs > 0 || claim_wanted)
 		pg_atomic_write_u32(&database->pending, 1);
-	database->next_due = no_extension ? DT_NOEND : Min(next_due, purge_due());
+	database->next_due = no_extension ? DT_NOEND :
+		Min(callbacks_due(), Min(next_due, purge_due()));
 	memset(state_worker_progress(my_slot), 0,
 		   sizeof(StateProgress) * transcribe_jobs_per_worker);
 	memset(me, 0, sizeof(*me));
@@ -974,6 +989,9 @@ turn(void)
 	purge_turn();
 	bring_turn(jobs, &wake_at);
 	bring_forget_turn(&wake_at);
+	if (pg_atomic_exchange_u32(&database->callbacks, 0) != 0)
+		callbacks_look_again();
+	callbacks_turn(may_begin());
 	if (shutdown_requested || !probe_turn())
 	{
 		if (gathering)
@@ -1029,6 +1047,7 @@ transcribe_worker_main(Datum arg)
 	}
 
 	(void) agent_stop();
+	callbacks_stop();
 	give_back_jobs();
 
 	/* Not registered for restart: the launcher starts another when needed. */

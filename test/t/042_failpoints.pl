@@ -146,6 +146,15 @@ sub story_purge
 	return begin('SELECT transcribe_cancel(transcribe_enqueue) FROM (' . enqueue_sql($case->{name}, ", run_at => 'infinity'") . ') q');
 }
 
+# A function is to be called when the job has ended.
+sub story_callback
+{
+	my ($action) = @_;
+
+	arm($node, $case->{point}, $action);
+	return begin(enqueue_sql($case->{name}, ", on_complete => 'take_note'"));
+}
+
 # The process that a failpoint has stopped.
 sub stopped
 {
@@ -184,6 +193,7 @@ sub outcome
 
 	wait_for($node, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'transcribe worker')
 		AND NOT EXISTS (SELECT FROM transcribe_jobs WHERE status NOT IN ('completed', 'failed'))
+		AND NOT EXISTS (SELECT FROM transcribe_callbacks WHERE status <> 'completed')
 		AND EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'transcribe launcher')");
 	my $row = query("SELECT COALESCE(min(status), 'nothing'), count(*), max(crashes) > 1,
 			(SELECT count(*) FROM transcribe_segments WHERE session_id = '$session'),
@@ -235,6 +245,11 @@ sub run_case
 	like(outcome(),
 		$gone ? qr/^nothing\|0\|\|0\|0\|0, 0$/ : qr/^completed\|1\|f\|2\|1\|0, $expected$/,
 		"$case->{name}: all is as it should be");
+	if (($how->{story} // '') eq 'callback')
+	{
+		is(query("SELECT count(*) FROM notes n JOIN transcribe_jobs j ON j.id = n.job_id WHERE session_id = '$case->{name}'"), '1',
+			"$case->{name}: what is called has written once");
+	}
 	ok(wait_until(sub { !orphans() && !grep { $_->{comm} =~ /^transcribe_/ || $_->{state} eq 'Z' } processes_of(postmaster_pid($node)) }),
 		"$case->{name}: no process is left");
 	return;
@@ -258,6 +273,7 @@ sub run_cases
 		bytes_forgotten => { story => 'bytes' },
 		purge_done => { story => 'purge' },
 		purge_committed => { story => 'purge' },
+		(map { $_ => { story => 'callback' } } qw(callback_claimed callback_called callback_marked callback_committed)),
 		leave_begun => { story => 'leave', no => 'error' },
 		leave_done => { story => 'leave', no => 'error' });
 	$audio = make_audio();
@@ -270,6 +286,7 @@ sub run_cases
 		'transcribe.retain_failed' => '0');
 	create_server($node, 'whisper', $faulty->url('seconds=3'), retry_interval => '10ms');
 	create_server($node, 'slow', $faulty->url('seconds=3,delay=0.5'), retry_interval => '10ms');
+	query("CREATE TABLE notes (job_id bigint); CREATE FUNCTION take_note(bigint) RETURNS void LANGUAGE sql AS \$\$ INSERT INTO notes VALUES (\$1) \$\$");
 	$crashes = 0;
 	my @points = map { @{ $files{$_} } } sort keys %files;
 	foreach my $point (@ARGV ? @ARGV : @points)

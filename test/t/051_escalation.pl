@@ -49,6 +49,7 @@ BEGIN
 		FROM pg_roles WHERE rolname = current_user;
 	RETURN true;
 END $$;
+CREATE FUNCTION canary.called(bigint) RETURNS void LANGUAGE sql AS $$ SELECT $$;
 SQL
 query($canary);
 query('CREATE ROLE attacker LOGIN; CREATE ROLE victim LOGIN');
@@ -126,7 +127,7 @@ sub trigger
 
 	return ("trigger $name", join('', map { "CREATE " . ($more{constraint} ? 'CONSTRAINT ' : '') . "TRIGGER $name $when ON $_ "
 			. ($more{clause} // '') . " EXECUTE FUNCTION evil.trig();" }
-		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts transcribe_recordings)), %more);
+		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts transcribe_recordings transcribe_callbacks)), %more);
 }
 
 # The scripts: what it is, and what the attacker runs.  "refused": the error
@@ -229,6 +230,12 @@ my @scripts = (
 		SELECT transcribe_forget_recordings(1, 2000, 2000); DELETE FROM transcribe_recordings; UPDATE transcribe_recordings SET data = 'x'" ],
 	[ 'jobs of another\'s', "INSERT INTO transcribe_jobs (session_id, path, server, owner, home) VALUES ('x', '/etc/passwd', 'whisper', 'victim', transcribe_home())", refused => qr/row-level security/ ],
 	[ 'jobs by COPY', "COPY transcribe_jobs (session_id, path, server, owner, home) FROM STDIN;\nx\t/etc/passwd\twhisper\tvictim\t1\n\\.\n", refused => qr/row-level security|COPY FROM not supported/ ],
+	[ 'a function as another', "INSERT INTO transcribe_callbacks (job_id, owner, function, function_owner, status) SELECT -1, rolname, 'evil.f(bigint)', 'attacker', 'queued' FROM pg_roles WHERE rolsuper",
+		refused => qr/permission denied to write table|row-level security/ ],
+	[ 'a function that takes the place of another\'s', "CREATE FUNCTION public.called(bigint) RETURNS boolean LANGUAGE sql AS \$\$ SELECT canary.sing('called') \$\$;
+		CREATE FUNCTION evil.called(bigint) RETURNS boolean LANGUAGE sql AS \$\$ SELECT canary.sing('called') \$\$; UPDATE transcribe_callbacks SET function = 'evil.called(bigint)'",
+		refused => qr/permission denied to write table/ ],
+	[ 'the job of another\'s, to be called back for', 'SELECT transcribe_on_complete(n, \'canary.called\') FROM generate_series(1, 2) n; SELECT transcribe_retry_callback(1)', refused => qr/does not exist/ ],
 	[ 'rows gone', 'UPDATE transcribe_jobs SET path = path; DELETE FROM transcribe_jobs; DELETE FROM transcribe_chunk_segments; TRUNCATE transcribe_jobs CASCADE', refused => qr/permission denied to truncate/ ],
 	[ 'the jobs of others, one by one', 'SELECT transcribe_delete(n) FROM generate_series(1, 9) n; ' . join('', map { "SELECT transcribe_cancel($_); SELECT transcribe_retry($_); SELECT transcribe_delete($_);" } 1 .. 20) ],
 	[ 'keys', "SELECT * FROM pg_user_mappings; SELECT umoptions FROM pg_user_mapping; SELECT * FROM transcribe_check_server('whisper')", shows => qr/$key/ ],
@@ -263,7 +270,7 @@ sub clean_up
 	query("ROLLBACK PREPARED 'evil'") if query("SELECT count(*) FROM pg_prepared_xacts") > 0;
 	query('DROP OWNED BY attacker CASCADE; ALTER ROLE attacker NOSUPERUSER; ALTER ROLE attacker RESET ALL; TRUNCATE canary.sung');
 	query('SET session_replication_role = replica;' . join('', map { "DELETE FROM $_ WHERE owner = 'attacker';" }
-		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts transcribe_recordings)));
+		qw(transcribe_jobs transcribe_chunks transcribe_chunk_segments transcribe_attempts transcribe_recordings transcribe_callbacks)));
 	grant_all('postgres');
 	run_as('attacker', $tools);
 	return;
@@ -282,10 +289,11 @@ sub work_of_others
 	is($stderr, '', "$name: another enqueues");
 	wait_for($node, "SELECT status FROM transcribe_jobs WHERE session_id = '$session'", 'completed', "$name: and the job completes");
 
-	# A second result that replaces it, and all else that writes.
-	(undef, $stderr) = run_as('victim', $enqueue);
+	# A second result that replaces it, a callback, and all else that writes.
+	(undef, $stderr) = run_as('victim', $enqueue =~ s/\)\;$/, 'canary.called'::text);/r);
 	is($stderr, '', "$name: again");
 	wait_for($node, "SELECT count(*) FROM transcribe_jobs WHERE session_id = '$session' AND status = 'completed'", '2');
+	wait_for($node, "SELECT c.status FROM transcribe_callbacks c JOIN transcribe_jobs j ON j.id = c.job_id WHERE session_id = '$session'", 'completed', "$name: and is called back");
 	(my $stdout, $stderr) = run_as('victim', "SELECT count(*) > 0 FROM transcribe_segments WHERE session_id = '$session';
 		SELECT transcribe_cancel(transcribe_enqueue('later'::text, '$wav'::text, 'whisper'::text, 0, '2100-01-01'::timestamptz, '{}'::jsonb));
 		SELECT transcribe_retry(max(id)) FROM transcribe_jobs WHERE session_id = 'later'; SELECT transcribe_cancel(max(id)) FROM transcribe_jobs WHERE session_id = 'later';

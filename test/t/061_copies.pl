@@ -28,7 +28,8 @@ sub query
 # All rows, but for what adopting changes.
 my $rows = "SELECT j.id, session_id, path, server, owner, status, attempts, options FROM transcribe_jobs j ORDER BY id;
 	SELECT * FROM transcribe_chunks ORDER BY 1, 2; SELECT * FROM transcribe_chunk_segments ORDER BY 1, 2, 3;
-	SELECT * FROM transcribe_attempts ORDER BY 1, 2; SELECT * FROM transcribe_segments ORDER BY 1, segment_no";
+	SELECT * FROM transcribe_attempts ORDER BY 1, 2; SELECT job_id, owner, function, function_owner, status, attempts FROM transcribe_callbacks ORDER BY 1;
+	SELECT * FROM transcribe_segments ORDER BY 1, segment_no";
 
 # What a copy is before it is adopted: complete, and at rest, though its worker
 # is at work.
@@ -69,6 +70,7 @@ query("CREATE EXTENSION transcribe; CREATE ROLE alice; CREATE ROLE calls_owner L
 	CREATE SERVER hanging FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url('hang') . "', model 'm', request_timeout '1h');
 	CREATE SERVER refusing FOREIGN DATA WRAPPER transcribe OPTIONS (url '" . $faulty->url('status=400') . "', model 'm');
 	GRANT USAGE ON FOREIGN SERVER whisper TO alice; CREATE USER MAPPING FOR alice SERVER whisper OPTIONS (api_key 'sk-alice');
+	CREATE FUNCTION take_notes(bigint) RETURNS void LANGUAGE sql AS \$\$ SELECT \$\$;
 	ALTER DATABASE calls OWNER TO calls_owner");
 foreach my $job ([ 'done', 'whisper' ], [ 'done', 'whisper' ], [ 'failed', 'refusing' ])
 {
@@ -78,7 +80,7 @@ foreach my $job ([ 'done', 'whisper' ], [ 'done', 'whisper' ], [ 'failed', 'refu
 query("SELECT count(transcribe_cancel(transcribe_enqueue('cancelled ' || n, '$wav', run_at => '2100-01-01'))) FROM generate_series(1, 30) n;
 	SELECT transcribe_enqueue('hanging', '$wav', server => 'hanging');");
 $faulty->wait_for_calls(1, 'hang');
-query("SELECT transcribe_hold_server('whisper'); SELECT transcribe_enqueue('queued', '$wav'); SELECT transcribe_enqueue('later', '$wav', run_at => '2100-01-01');
+query("SELECT transcribe_hold_server('whisper'); SELECT transcribe_enqueue('queued', '$wav'); SELECT transcribe_enqueue('later', '$wav', run_at => '2100-01-01', on_complete => 'take_notes');
 	SET ROLE alice; SELECT transcribe_enqueue('alice', '$wav')");
 ok($node->poll_query_until('calls', "SELECT count(*) = 1 FROM transcribe_jobs WHERE status = 'transcribing'"), 'one runs while it is copied');
 my $original = query($rows);
@@ -151,7 +153,7 @@ query('CREATE DATABASE calls', %there, db => 'postgres');
 query('CREATE ROLE alice; CREATE EXTENSION transcribe', %there);
 query("CREATE SERVER $_ FOREIGN DATA WRAPPER transcribe OPTIONS (url '$url', model 'm', max_attempts '1'); GRANT USAGE ON FOREIGN SERVER $_ TO alice", %there)
   foreach ('whisper', 'hanging', 'refusing');
-query('CREATE PUBLICATION calls FOR TABLE transcribe_jobs, transcribe_chunks, transcribe_chunk_segments, transcribe_attempts');
+query('CREATE PUBLICATION calls FOR TABLE transcribe_jobs, transcribe_chunks, transcribe_chunk_segments, transcribe_attempts, transcribe_callbacks');
 query("CREATE SUBSCRIPTION calls CONNECTION \$c\$" . $node->connstr('calls') . "\$c\$ PUBLICATION calls", %there);
 $node->wait_for_catchup('calls');
 $subscriber->wait_for_subscription_sync($node, 'calls', 'calls');
