@@ -42,6 +42,7 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (api_key E'a\r\nX-Ev
 CREATE USER MAPPING FOR CURRENT_USER SERVER whisper OPTIONS (api_key_file 'relative');
 
 CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (ca_file 'relative');
+CREATE SERVER bad FOREIGN DATA WRAPPER transcribe OPTIONS (on_complete '');
 
 -- profiles, and what they set
 CREATE SERVER azure FOREIGN DATA WRAPPER transcribe
@@ -85,6 +86,7 @@ CREATE SERVER mine FOREIGN DATA WRAPPER transcribe OPTIONS (url 'http://127.0.0.
 CREATE USER MAPPING FOR CURRENT_USER SERVER mine OPTIONS (api_key_file '/etc/shadow');
 CREATE USER MAPPING FOR CURRENT_USER SERVER mine OPTIONS (api_key 'sk-mine');
 ALTER SERVER mine OPTIONS (ADD ca_file '/etc/passwd');
+ALTER SERVER mine OPTIONS (ADD on_complete 'public.mine');
 RESET ROLE;
 DROP SERVER mine CASCADE;
 REVOKE USAGE ON FOREIGN DATA WRAPPER transcribe FROM regress_server_owner;

@@ -146,10 +146,11 @@ insert_or_find(TablesScope *scope, Datum *values, bool *inserted)
 
 /*
  * The servers that the job may go to, of which the caller must be allowed to
- * use each; as the list is stored.  The first says how often to try.
+ * use each; as the list is stored.  The first says how often to try, and what is
+ * to be called in the end.
  */
 static char *
-check_servers(const char *text, Oid caller, int *max_attempts)
+check_servers(const char *text, EnqueueTerms *terms)
 {
 	List	   *names = server_list_require(text);
 	ListCell   *lc;
@@ -158,9 +159,11 @@ check_servers(const char *text, Oid caller, int *max_attempts)
 	{
 		TranscribeServer server;
 
-		server_check_usage(lfirst(lc), caller, &server);
-		if (foreach_current_index(lc) == 0)
-			*max_attempts = server.max_attempts;
+		server_check_usage(lfirst(lc), terms->caller, &server);
+		if (foreach_current_index(lc) > 0)
+			continue;
+		terms->max_attempts = server.max_attempts;
+		terms->on_complete = server.on_complete;
 	}
 	return server_list_text(names);
 }
@@ -180,7 +183,7 @@ enqueue_terms(EnqueueTerms *terms, const char *servers, int32 priority,
 
 	terms->caller = GetUserId();
 	terms->servers = check_servers(servers != NULL ? servers : transcribe_server,
-								   terms->caller, &terms->max_attempts);
+								   terms);
 	terms->priority = priority;
 	terms->run_at = run_at;
 	terms->options = options;
@@ -235,6 +238,8 @@ enqueue_insert(FunctionCallInfo fcinfo, const EnqueueTerms *terms,
 	FAILPOINT("enqueue_inserted");
 
 	wake_for_job(terms->run_at);
+	if (terms->on_complete != NULL)
+		(void) on_complete_ask(fcinfo, id, terms->on_complete);
 	return id;
 }
 
@@ -259,7 +264,6 @@ enqueue(FunctionCallInfo fcinfo, text *session_id, RecordingKind kind,
 {
 	EnqueueTerms terms;
 	Recording	recording;
-	int64		id;
 
 	require_argument(fcinfo, 1, recording_name);
 	enqueue_check_session(session_id);
@@ -271,10 +275,9 @@ enqueue(FunctionCallInfo fcinfo, text *session_id, RecordingKind kind,
 				  PG_ARGISNULL(5) ? NULL : PG_GETARG_JSONB_P(5));
 	recording_init(&recording, kind, PG_GETARG_DATUM(1));
 	recording_check(&recording, terms.caller);
-	id = enqueue_insert(fcinfo, &terms, session_id, &recording);
 	if (PG_NARGS() > 6 && !PG_ARGISNULL(6))
-		(void) on_complete_ask(fcinfo, id, text_to_cstring(PG_GETARG_TEXT_PP(6)));
-	PG_RETURN_INT64(id);
+		terms.on_complete = text_to_cstring(PG_GETARG_TEXT_PP(6));
+	PG_RETURN_INT64(enqueue_insert(fcinfo, &terms, session_id, &recording));
 }
 
 /* SQL: transcribe_enqueue(session_id text, path text, ...) */

@@ -25,6 +25,7 @@ typedef struct EnqueueTerms
 	TimestampTz run_at;
 	Jsonb	   *options;
 	int			max_attempts;
+	char	   *on_complete;	/* function to be called, or NULL */
 } EnqueueTerms;
 
 extern void enqueue_terms(EnqueueTerms *terms, const char *servers,

@@ -50,7 +50,8 @@ typedef enum OptionKind
 	OPTION_TIME,				/* milliseconds from min to max, with a unit */
 	OPTION_BYTES,				/* bytes from min to max, with a unit */
 	OPTION_SECRET,				/* printable ASCII, never shown */
-	OPTION_FILE					/* absolute path; for superusers to set */
+	OPTION_FILE,				/* absolute path; for superusers to set */
+	OPTION_FUNCTION				/* a function's name; likewise */
 } OptionKind;
 
 typedef struct Option
@@ -138,6 +139,7 @@ static const Option options_table[] = {
 	{"insecure_key", ForeignServerRelationId, OPTION_SWITCH, FIELD(insecure_key),
 	"refuse", 0, 0, "refuse, allow"},
 	{"ca_file", ForeignServerRelationId, OPTION_FILE, FIELD(ca_file), NULL},
+	{"on_complete", ForeignServerRelationId, OPTION_FUNCTION, FIELD(on_complete), NULL},
 	{"api_key", UserMappingRelationId, OPTION_SECRET, 0, NULL},
 	{"api_key_file", UserMappingRelationId, OPTION_FILE, 0, NULL},
 };
@@ -355,6 +357,15 @@ check_value(const Option *option, const char *value)
 						 errhint("Only superusers may name files that the server reads.")));
 			if (!is_absolute_path(value) || !is_printable(value))
 				report_value(option, "It must be an absolute path.");
+			break;
+		case OPTION_FUNCTION:
+			if (!superuser())
+				ereport(ERROR,
+						(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						 errmsg("permission denied to set option \"%s\"", option->name),
+						 errhint("Only superusers may name a function that others have called.")));
+			if (!is_printable(value))
+				report_value(option, "It must be the name of a function.");
 			break;
 	}
 }

@@ -53,6 +53,7 @@ typedef struct TranscribeServer
 	bool		insecure_key;	/* a key may go out in clear text */
 	bool		link_local;		/* link-local addresses are allowed */
 	char	   *ca_file;		/* or NULL: the system's certificates */
+	char	   *on_complete;	/* function to call after its jobs, or NULL */
 } TranscribeServer;
 
 /* Whose key a server is asked with. */

@@ -129,6 +129,21 @@ query('TRUNCATE notes');
 run_as('alice', "SELECT transcribe_on_complete($job, 'app.note')") =~ /has a callback already/ or fail('two callbacks');
 run_as('alice', "BEGIN; SELECT transcribe_enqueue('rolled back', '$wav', on_complete => 'app.note'); ROLLBACK");
 is(query("SELECT count(*) FROM transcribe_callbacks c WHERE NOT EXISTS (SELECT FROM transcribe_jobs j WHERE j.id = c.job_id)"), '0', 'nothing is left of a transaction that was rolled back');
+
+# What a server names is called after its jobs, whatever way they came, unless the job names another.
+query('TRUNCATE notes');
+create_server($node, 'noting', $faulty->url('ok,tag=noting'), on_complete => 'app.note');
+query("GRANT USAGE ON FOREIGN SERVER noting TO alice; CREATE TABLE calls (id int, path text); GRANT INSERT ON calls TO alice;
+	CREATE TRIGGER t AFTER INSERT ON calls FOR EACH ROW EXECUTE FUNCTION transcribe_enqueue_trigger('id', 'path', 'noting')");
+$job = run_as('alice', "SELECT transcribe_enqueue('of the server', '$wav', server => 'noting')");
+wait_for_callback($job, "status = 'completed' AND owner = 'alice'", 'a server names a function for its jobs');
+run_as('alice', "INSERT INTO calls VALUES (1, '$wav')");
+wait_for($node, "SELECT string_agg(status, ',' ORDER BY job_id) FROM transcribe_callbacks WHERE owner = 'alice' AND job_id >= $job", 'completed,completed', 'by a trigger, too');
+$job = enqueue('another function', 'app.clean', server => 'noting');
+wait_for_callback($job, "status = 'completed' AND function = 'app.clean(bigint)'", 'the job may name another');
+query('REVOKE EXECUTE ON FUNCTION app.note(bigint) FROM PUBLIC');
+like(run_as('alice', "SELECT transcribe_enqueue('not allowed', '$wav', server => 'noting')"), qr/permission denied for function/, 'which its owner must be allowed to call');
+query('GRANT EXECUTE ON FUNCTION app.note(bigint) TO PUBLIC; DROP TABLE calls; TRUNCATE notes');
 $job = run_as('alice', "SELECT transcribe_on_complete(transcribe_enqueue('later', '$wav'), 'app.note')");
 wait_for_callback($job, "status = 'completed'", 'one may be asked for later');
 $job = run_as('alice', "SELECT transcribe_enqueue('ended', '$wav')");
