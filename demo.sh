@@ -197,14 +197,17 @@ watch_jobs
 
 show "SELECT job_id, session_id, segment_no AS n, start_s, end_s, text
 FROM transcribe_segments ORDER BY job_id, segment_no;"
-show "SELECT jsonb_pretty(transcribe_result('$(sql -At -c "SELECT replace(session_id, '''', '''''')
-    FROM transcribe_jobs ORDER BY status <> 'completed', id DESC LIMIT 1")'));" -At
+last=$(sql -At -c "SELECT replace(session_id, '''', '''''')
+    FROM transcribe_jobs ORDER BY status <> 'completed', id DESC LIMIT 1")
+show "SELECT jsonb_pretty(transcribe_result('$last'));" -At
+show "SELECT transcribe_srt('$last');" -At
 show "SELECT session_id, status, served_by, round(duration_s::numeric, 2) AS duration_s,
        round(speech_s::numeric, 2) AS speech_s,
        round(extract(epoch FROM finished_at - created_at), 2) AS took_s,
        coalesce(error, '') AS error
 FROM transcribe_jobs ORDER BY id;"
 show "SELECT server, state, error FROM transcribe_servers ORDER BY server;"
+show "SELECT item, ok, detail FROM transcribe_check(servers => false);"
 
 [ "$(sql -At -c "SELECT count(*) FROM transcribe_jobs WHERE status <> 'completed'")" = 0 ]
 status=$?
