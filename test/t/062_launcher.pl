@@ -169,7 +169,10 @@ sub first_visited
 }
 is(first_visited('immediate'), $last, 'the database that was at work when the server crashed is visited first');
 wait_completed('last', 's', 'and works on');
-# The database of this server is looked into, and is not at work after that.
+# The database of this server is looked into, and is not at work after that.  All
+# have been visited before, so that this visit is not one of those.
+wait_in('postgres', "SELECT query LIKE 'workers: 0 of %, databases that wait for one: 0' FROM pg_stat_activity
+	WHERE backend_type = 'transcribe launcher'");
 $from = log_end();
 create_server($node, 'unused', $faulty->url);
 $node->wait_for_log('transcribe worker for database ' . oid('postgres') . '\b', $from);
