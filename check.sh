@@ -190,7 +190,8 @@ tap()
 
     # As PGXS's prove_installcheck sets it, and what TranscribeTest.pm reads.
     pgxs=$(dirname "$("$bin/pg_config" --pgxs)")
-    export TESTDIR=$work/src PATH="$bin:$work/src:$PATH" PGPORT=65432
+    export TESTDIR=$work/src TESTDATADIR=$work/src/tmp_check
+    export TESTLOGDIR=$TESTDATADIR/log PATH="$bin:$work/src:$PATH" PGPORT=65432
     export PG_REGRESS=$pgxs/../test/regress/pg_regress
     export PERL5LIB=$pgxs/../test/perl:$work/src/test/perl
     export TRANSCRIBE_TEST_AUDIO=$work/audio TRANSCRIBE_TEST_PYTHON=$python
