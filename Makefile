@@ -131,6 +131,11 @@ include $(PGXS)
 
 all: $(PROGRAMS)
 
+# PGXS builds outside of the source tree, as packages do, but makes no folders.
+ifdef VPATH
+$(shell mkdir -p $(dir $(OBJS)))
+endif
+
 # At -O3 loops over samples are done several samples at a time.
 PROGRAM_CFLAGS = -std=gnu11 -D_GNU_SOURCE -pthread -O3 -g -Wall -Wextra -Wmissing-prototypes \
 	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -fPIE -pie -Wl,-z,relro,-z,now \
