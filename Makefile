@@ -4,6 +4,7 @@
 #   make unit                 unit tests, without a server (run with prove)
 #   make installcheck         all tests, on throwaway servers of their own
 #   make check-crash          two hundred deaths of all kinds, and what comes after
+#   make check-matrix         ./check.sh on several releases of Debian, as root
 #   make bench-media          speed and memory against other tools, by hand
 #   make bench-wer            what Whisper hears in what was prepared, by hand
 #   make bench-requests       whole jobs, against the usual service, by hand
@@ -214,6 +215,10 @@ BATTERY_ROUNDS ?= 200
 check-crash:
 	BATTERY_ROUNDS=$(BATTERY_ROUNDS) $(srcdir)/check.sh tap 041_battery 046_battery_pid1
 
+# RELEASES="trixie sid" chooses some, CHECK="tap 040_crash" what check.sh does there.
+check-matrix:
+	$(srcdir)/test/matrix.sh $(CHECK)
+
 # How ours compares with other tools, and what Whisper hears in what it prepares.
 # Run by hand; BENCH_PARTS chooses some of the tables.
 BENCH_ROUNDS ?= 3
@@ -238,5 +243,5 @@ test/bench/bin/%: $(srcdir)/test/bench/%.c $(srcdir)/src/wire/wire.c $(INCLUDED)
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz check-fuzz check-crash bench-media bench-wer bench-requests bench-queue format install-programs \
+.PHONY: unit fuzz check-fuzz check-crash check-matrix bench-media bench-wer bench-requests bench-queue format install-programs \
 	uninstall-programs
