@@ -9,6 +9,7 @@
 #   make bench-wer            what Whisper hears in what was prepared, by hand
 #   make bench-requests       whole jobs, against the usual service, by hand
 #   make bench-queue          the queue alone, against other queues, by hand
+#   make dist                 what PGXN takes, of what is committed
 #   make format               PostgreSQL's style for lines that were changed
 
 PG_CONFIG ?= pg_config
@@ -238,10 +239,15 @@ test/bench/bin/%: $(srcdir)/test/bench/%.c $(srcdir)/src/wire/wire.c $(INCLUDED)
 	@mkdir -p test/bench/bin
 	$(CC) $(PROGRAM_CFLAGS) $< $(srcdir)/src/wire/wire.c -o $@
 
+# PGXN's version has three numbers.
+DIST = transcribe-$(shell sed -n 's/^    "version": "\(.*\)",/\1/p' $(srcdir)/META.json)
+dist:
+	git -C $(srcdir) archive --format=zip --prefix=$(DIST)/ HEAD > $(DIST).zip
+
 # Only lines that were changed: the rest has been through pgindent's rules by
 # hand, of which clang-format knows most but not the alignment of names.
 format:
 	git clang-format --force --extensions c,h HEAD
 
-.PHONY: unit fuzz check-fuzz check-crash check-matrix bench-media bench-wer bench-requests bench-queue format install-programs \
-	uninstall-programs
+.PHONY: unit fuzz check-fuzz check-crash check-matrix bench-media bench-wer bench-requests bench-queue dist format \
+	install-programs uninstall-programs
