@@ -73,9 +73,16 @@ SELECT session_id, segment_no, start_s, end_s, text, speaker, channel, avg_logpr
 FROM transcribe_segments WHERE session_id = 's' ORDER BY segment_no;
 SELECT jsonb_pretty(transcribe_result('s'));
 SELECT transcribe_result('s') = transcribe_job_result(:job) AS same;
--- a session is found by its index, whatever else is there
+-- a session is found by its indexes, whatever else is there
+CREATE FUNCTION pg_temp.indexes(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+        RETURN QUERY SELECT m[1] FROM regexp_matches(line, 'Index Scan (?:using|on) (\w+)') m;
+    END LOOP;
+END $$;
 SET enable_seqscan = off;
-EXPLAIN (COSTS OFF) SELECT * FROM transcribe_segments WHERE session_id = 's' ORDER BY start_s;
+SELECT pg_temp.indexes($$SELECT * FROM transcribe_segments WHERE session_id = 's'$$);
 RESET enable_seqscan;
 
 -- a second run of the same recording replaces the first, once it completes
