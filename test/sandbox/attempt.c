@@ -381,11 +381,11 @@ try_personality(void)
 	return syscall(SYS_personality, 0x0400000);
 }
 
-/* More than was given. */
+/* More than was given.  Volatile, or a newer GCC spares itself the allocation. */
 static long
 try_memory(void)
 {
-	char	   *memory = malloc(TOO_MUCH);
+	char	   *volatile memory = malloc(TOO_MUCH);
 
 	if (memory == NULL)
 		return -1;
@@ -560,7 +560,7 @@ can_read_agent(void)
 static long
 can_allocate(void)
 {
-	char	   *memory = malloc(SOME_MEMORY);
+	char	   *volatile memory = malloc(SOME_MEMORY);
 
 	if (memory == NULL)
 		return -1;
