@@ -605,7 +605,8 @@ def main():
     parser.add_argument("--http2", action="store_true",
                         help="speak HTTP/2 on the second port")
     options = parser.parse_args()
-    app = web.Application()
+    # Its own limit of 1 MB is, from aiohttp 3.14 on, one of each part of a form.
+    app = web.Application(client_max_size=1 << 30)
     app["state"] = State()
     app.router.add_get("/log", show_log)
     app.router.add_get("/log/{scenario}", show_log)
