@@ -20,13 +20,16 @@
 #include "shared/extension.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_extension.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /*
  * The oldest version of the SQL objects with which all works.  It moves when
@@ -34,31 +37,72 @@
  */
 #define OLDEST_SERVED	"1.0"
 
-/* Find the extension, its schema and version; false if it is not installed. */
+/* What the row of pg_extension says, if it is ours. */
+static bool
+read_row(Relation rel, HeapTuple tuple, Oid *extension, Oid *schema, char **version)
+{
+	Form_pg_extension row = (Form_pg_extension) GETSTRUCT(tuple);
+	bool		isnull;
+
+	if (strcmp(NameStr(row->extname), "transcribe") != 0)
+		return false;
+	*extension = row->oid;
+	*schema = row->extnamespace;
+	*version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
+												RelationGetDescr(rel), &isnull));
+	return true;
+}
+
+/* The row is where it was, unless it has changed: then none is seen there. */
+static bool
+read_row_at(Relation rel, ItemPointer place, Oid *extension, Oid *schema,
+			char **version)
+{
+	HeapTupleData tuple = {.t_self = *place};
+	Snapshot	snapshot;
+	Buffer		buffer;
+	bool		found = false;
+
+	if (!ItemPointerIsValid(place) ||
+		ItemPointerGetBlockNumber(place) >= RelationGetNumberOfBlocks(rel))
+		return false;
+	snapshot = RegisterSnapshot(GetCatalogSnapshot(ExtensionRelationId));
+	if (heap_fetch(rel, snapshot, &tuple, &buffer, false))
+	{
+		found = read_row(rel, &tuple, extension, schema, version);
+		ReleaseBuffer(buffer);
+	}
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+/*
+ * Find the extension, its schema and version; false if it is not installed.
+ * There is no cache of these rows, and each transaction of ours begins here: so
+ * the place is remembered, and the index is asked if the row is not there.
+ */
 static bool
 find_extension(Oid *extension, Oid *schema, char **version)
 {
+	static ItemPointerData place;	/* of the row, when it was seen last */
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	bool		found;
+	bool		found = read_row_at(rel, &place, extension, schema, version);
 
-	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
-				F_NAMEEQ, CStringGetDatum("transcribe"));
-	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
+	if (!found)
 	{
-		bool		isnull;
-
-		*extension = ((Form_pg_extension) GETSTRUCT(tuple))->oid;
-		*schema = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
-		*version = TextDatumGetCString(heap_getattr(tuple, Anum_pg_extension_extversion,
-													RelationGetDescr(rel), &isnull));
+		ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
+					F_NAMEEQ, CStringGetDatum("transcribe"));
+		scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+		tuple = systable_getnext(scan);
+		found = HeapTupleIsValid(tuple) &&
+			read_row(rel, tuple, extension, schema, version);
+		if (found)
+			place = tuple->t_self;
+		systable_endscan(scan);
 	}
-	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return found;
 }
