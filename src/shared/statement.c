@@ -93,6 +93,22 @@ plan_text(Statement *statement, Oid schema)
 	return SPI_prepare(sql, statement->nargs, statement->argtypes);
 }
 
+/* Whether the function that the plan was made of is what it was then. */
+static bool
+is_same_function(Statement *statement)
+{
+	HeapTuple	row = SearchSysCache1(PROCOID, ObjectIdGetDatum(statement->oid));
+	bool		same = false;
+
+	if (HeapTupleIsValid(row))
+	{
+		same = HeapTupleHeaderGetRawXmin(row->t_data) == statement->version &&
+			ItemPointerEquals(&row->t_self, &statement->place);
+		ReleaseSysCache(row);
+	}
+	return same;
+}
+
 /*
  * Have a plan.  It is kept for the process, and made anew if the extension was
  * dropped and created elsewhere, or its function replaced.
@@ -100,27 +116,34 @@ plan_text(Statement *statement, Oid schema)
 static void
 have_plan(Statement *statement, Oid schema)
 {
-	HeapTuple	row = statement->function == NULL ? NULL :
-		find_function(statement, schema);
+	HeapTuple	row = NULL;
+	SPIPlanPtr	plan;
 
-	if (statement->plan == NULL || statement->schema != schema ||
-		(row != NULL && !ItemPointerEquals(&statement->version, &row->t_self)))
+	if (statement->plan != NULL && statement->schema == schema &&
+		(statement->function == NULL || is_same_function(statement)))
+		return;
+
+	if (statement->function == NULL)
+		plan = plan_text(statement, schema);
+	else
 	{
-		SPIPlanPtr	plan = row != NULL ? plan_function(row) :
-			plan_text(statement, schema);
-
-		if (plan == NULL || SPI_keepplan(plan) != 0)
-			elog(ERROR, "could not plan a statement: %s",
-				 SPI_result_code_string(SPI_result));
-		if (statement->plan != NULL)
-			SPI_freeplan(statement->plan);
-		statement->plan = plan;
-		statement->schema = schema;
-		if (row != NULL)
-			statement->version = row->t_self;
+		row = find_function(statement, schema);
+		plan = plan_function(row);
 	}
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not plan a statement: %s",
+			 SPI_result_code_string(SPI_result));
+	if (statement->plan != NULL)
+		SPI_freeplan(statement->plan);
+	statement->plan = plan;
+	statement->schema = schema;
 	if (row != NULL)
+	{
+		statement->oid = ((Form_pg_proc) GETSTRUCT(row))->oid;
+		statement->version = HeapTupleHeaderGetRawXmin(row->t_data);
+		statement->place = row->t_self;
 		ReleaseSysCache(row);
+	}
 }
 
 /* The arguments, as a plan by a function wants them. */

@@ -25,7 +25,9 @@ typedef struct Statement
 	/* what it is planned for */
 	SPIPlanPtr	plan;
 	Oid			schema;
-	ItemPointerData version;	/* of the function */
+	Oid			oid;			/* of the function, and which version of it */
+	TransactionId version;
+	ItemPointerData place;
 } Statement;
 
 extern void statement_execute(Statement *statement, Oid schema,
