@@ -1735,7 +1735,11 @@ BEGIN ATOMIC
     -- An array, because the planner takes a limit that it does not know for a
     -- tenth of all that waits, and would join that by reading the whole table.
     -- Of places, because what is locked stays where it is.
-    WITH ready AS MATERIALIZED (
+    UPDATE transcribe_jobs j
+    SET status = 'preprocessing',
+        claimed_by = transcribe_claim.incarnation,
+        started_at = COALESCE(j.started_at, pg_catalog.clock_timestamp())
+    WHERE j.ctid = ANY (ARRAY(
         SELECT q.ctid FROM transcribe_jobs q
         WHERE q.status = 'queued' AND q.home = (SELECT h.home FROM transcribe_here h)
           AND q.queue = pg_catalog.octet_length(transcribe_claim.server)::text || ' ' ||
@@ -1746,19 +1750,12 @@ BEGIN ATOMIC
           AND (q.run_at, q.id) >= (transcribe_claim.run_at, transcribe_claim.id)
         ORDER BY q.run_at, q.id
         LIMIT transcribe_claim.room
-        FOR NO KEY UPDATE SKIP LOCKED),
-    claimed AS (
-        UPDATE transcribe_jobs j
-        SET status = 'preprocessing',
-            claimed_by = transcribe_claim.incarnation,
-            started_at = COALESCE(j.started_at, pg_catalog.clock_timestamp())
-        WHERE j.ctid = ANY (ARRAY(SELECT ready.ctid FROM ready))
-        RETURNING j.*)
-    SELECT c.* FROM claimed c ORDER BY c.run_at, c.id;
+        FOR NO KEY UPDATE SKIP LOCKED))
+    RETURNING j.*;
 END;
 REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) IS
-'take up to so many due jobs of a group, by run_at, then id, for the worker of this incarnation';
+'take up to so many due jobs of a group, the first by run_at, then id, for the worker of this incarnation; returned in no order';
 
 CREATE FUNCTION transcribe_oldest(
     OUT failed timestamptz, OUT completed timestamptz)

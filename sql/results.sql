@@ -206,7 +206,7 @@ SELECT transcribe_enqueue('o1', :'path', priority => 1), transcribe_enqueue('o2'
 SELECT server, priority, run_at < now() - interval '23 hours' AS long_due FROM transcribe_waiting();
 SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 1);
 SELECT session_id FROM transcribe_claim(7, 'whisper', 'nobody', 2, 10);
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 10);
+SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 10) ORDER BY run_at, id;
 SELECT server, priority, run_at > now() AS not_yet FROM transcribe_waiting();
 -- groups that are known: looked for from their places on, whether anything is left there or not
 SELECT starts_with(w.queue, '4 gone ') AS gone, w.priority, j.session_id
@@ -221,7 +221,7 @@ SELECT priority FROM transcribe_waiting();
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 1, 10);
 SELECT transcribe_adopt();
 SELECT priority FROM transcribe_waiting();
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 1, 10);
+SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 1, 10) ORDER BY run_at, id;
 
 -- a claim reads of a long queue no more than it takes
 CREATE FUNCTION pg_temp.buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$

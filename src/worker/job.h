@@ -112,6 +112,7 @@ typedef struct Job
 	int			attempts;
 	int			max_attempts;
 	int			row_progress;
+	TimestampTz run_at;
 	int			priority;
 	List	   *saved;			/* of JobSaved, by channel and time */
 

@@ -68,14 +68,13 @@ queue_begin_transaction(bool durable)
 	pgstat_report_activity(STATE_RUNNING, durable ? "saving" : "claiming");
 }
 
-/* Commit, and let autovacuum know what we wrote. */
+/* Commit; before it waits the worker lets autovacuum know what was written. */
 void
 queue_commit(void)
 {
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
@@ -271,12 +270,12 @@ option_text(Jsonb *options, const char *name)
 enum
 {
 	ROW_ID, ROW_PATH, ROW_SERVER, ROW_OWNER, ROW_ATTEMPTS, ROW_MAX_ATTEMPTS,
-	ROW_PROGRESS, ROW_OPTIONS, ROW_SERVED_BY, ROW_ERROR_CODE, ROW_COLUMNS
+	ROW_PROGRESS, ROW_RUN_AT, ROW_OPTIONS, ROW_SERVED_BY, ROW_ERROR_CODE, ROW_COLUMNS
 };
 
 static const char *const row_columns[ROW_COLUMNS] = {
 	"id", "path", "server", "owner", "attempts", "max_attempts",
-	"progress", "options", "served_by", "error_code"
+	"progress", "run_at", "options", "served_by", "error_code"
 };
 
 /* A job from a row of the claim; it lives in a context of its own. */
@@ -299,6 +298,7 @@ job_from_row(int row, const int *places)
 	job->attempts = DatumGetInt32(values[ROW_ATTEMPTS]);
 	job->max_attempts = DatumGetInt32(values[ROW_MAX_ATTEMPTS]);
 	job->row_progress = DatumGetInt32(values[ROW_PROGRESS]);
+	job->run_at = DatumGetTimestampTz(values[ROW_RUN_AT]);
 	options = DatumGetJsonbP(values[ROW_OPTIONS]);
 	if (JB_ROOT_COUNT(options) > 0)
 	{
@@ -493,6 +493,17 @@ queue_waiting(List *known)
 	return groups;
 }
 
+static int
+compare_turns(const ListCell *a, const ListCell *b)
+{
+	Job		   *one = lfirst(a);
+	Job		   *other = lfirst(b);
+
+	if (one->run_at != other->run_at)
+		return one->run_at < other->run_at ? -1 : 1;
+	return compare_ids(a, b);
+}
+
 /* Claim jobs of a group; they are added to the list, in their order. */
 static List *
 claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
@@ -505,6 +516,8 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	NameData	owner;
 	Datum		values[7];
 	int			places[ROW_COLUMNS];
+	MemoryContext oldcontext;
+	List	   *claimed = NIL;
 
 	namestrcpy(&owner, group->owner);
 	values[0] = Int64GetDatum(incarnation);
@@ -520,12 +533,14 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Job		   *job = job_from_row(i, places);
-		MemoryContext oldcontext = MemoryContextSwitchTo(TopMemoryContext);
 
 		job->priority = group->priority;
-		jobs = lappend(jobs, job);
-		MemoryContextSwitchTo(oldcontext);
+		claimed = lappend(claimed, job);
 	}
+	list_sort(claimed, compare_turns);
+	oldcontext = MemoryContextSwitchTo(TopMemoryContext);
+	jobs = list_concat(jobs, claimed);
+	MemoryContextSwitchTo(oldcontext);
 	return jobs;
 }
 

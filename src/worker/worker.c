@@ -472,7 +472,6 @@ claim_jobs(void)
 	if (pg_atomic_exchange_u32(&database->altered, 0) != 0)
 		InvalidateSystemCaches();
 	look_for_prepared();
-	belong_to_owner();
 	if (!queue_find_extension() || !queue_serves_extension())
 	{
 		worker_commit();
@@ -487,6 +486,8 @@ claim_jobs(void)
 													   DT_NOEND));
 	now = GetCurrentTimestamp();
 	groups = may_begin() ? waiting_groups(room, now, &looked) : NIL;
+	if (looked)
+		belong_to_owner();
 	queue_has_more = room_again = false;
 	foreach(lc, groups)
 		queue_has_more |= ((ClaimGroup *) lfirst(lc))->due <= now;
@@ -814,6 +815,8 @@ wait_for_something(void)
 
 		timeout = Min(timeout, Max(due, claim_after - worker_clock()));
 	}
+	/* Nobody waits for our statistics, as jobs do for us. */
+	pgstat_report_stat(true);
 	(void) WaitEventSetWait(set, Max(timeout, 0), &event, 1, wait_event);
 	ResetLatch(MyLatch);
 
