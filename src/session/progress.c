@@ -23,31 +23,6 @@
 
 PG_FUNCTION_INFO_V1(transcribe_live_progress);
 
-/* Copy the slots of this database's workers: no lock while rows are made. */
-static StateProgress *
-copy_progress(TranscribeState *state, int *n)
-{
-	StateProgress *copy = palloc_array(StateProgress,
-									   transcribe_max_workers * transcribe_jobs_per_worker);
-
-	*n = 0;
-	LWLockAcquire(state->lock, LW_SHARED);
-	for (int w = 0; w < transcribe_max_workers; w++)
-	{
-		StateProgress *slots = state_worker_progress(w);
-
-		if (!state->workers[w].in_use || state->workers[w].dbid != MyDatabaseId)
-			continue;
-		for (int i = 0; i < transcribe_jobs_per_worker; i++)
-		{
-			if (slots[i].job_id != 0)
-				copy[(*n)++] = slots[i];
-		}
-	}
-	LWLockRelease(state->lock);
-	return copy;
-}
-
 /*
  * How fast the recording is gone through, in seconds of it a second, by what
  * was answered since it was opened; 0: not known yet.
@@ -77,15 +52,14 @@ Datum
 transcribe_live_progress(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	TranscribeState *state = transcribe_state();
 	StateProgress *slots;
 	int			n;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (state == NULL)
+	if (transcribe_state() == NULL)
 		return (Datum) 0;
 
-	slots = copy_progress(state, &n);
+	slots = state_copy_progress(&n);
 	for (int i = 0; i < n; i++)
 	{
 		StateProgress *slot = &slots[i];

@@ -43,27 +43,19 @@ may_read(Oid serverid)
 		 transcribe_server_usage(serverid, GetUserId()) == ACLCHECK_OK);
 }
 
-/* Jobs that are running for the server, and their requests. */
+/* Those of the running jobs that are the server's, and their requests. */
 static void
-count_running(TranscribeState *state, Oid serverid, int *jobs, int *requests)
+count_running(const StateProgress *slots, int nslots, Oid serverid,
+			  int *jobs, int *requests)
 {
 	*jobs = *requests = 0;
-	LWLockAcquire(state->lock, LW_SHARED);
-	for (int w = 0; w < transcribe_max_workers; w++)
+	for (int i = 0; i < nslots; i++)
 	{
-		StateProgress *slots = state_worker_progress(w);
-
-		if (!state->workers[w].in_use || state->workers[w].dbid != MyDatabaseId)
+		if (slots[i].serverid != serverid)
 			continue;
-		for (int i = 0; i < transcribe_jobs_per_worker; i++)
-		{
-			if (slots[i].job_id == 0 || slots[i].serverid != serverid)
-				continue;
-			(*jobs)++;
-			*requests += slots[i].requests;
-		}
+		(*jobs)++;
+		*requests += slots[i].requests;
 	}
-	LWLockRelease(state->lock);
 }
 
 /* SQL: one row for each server of which anything was counted. */
@@ -72,14 +64,16 @@ transcribe_counters(PG_FUNCTION_ARGS)
 {
 	static const double quantiles[] = {0.5, 0.95, 0.99};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	TranscribeState *state = transcribe_state();
 	StateStats *list;
+	StateProgress *slots;
 	int			n;
+	int			nslots;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (state == NULL)
+	if (transcribe_state() == NULL)
 		return (Datum) 0;
 	list = stats_list(&n);
+	slots = state_copy_progress(&nslots);
 	for (int i = 0; i < n; i++)
 	{
 		StateStats *stats = &list[i];
@@ -92,7 +86,7 @@ transcribe_counters(PG_FUNCTION_ARGS)
 
 		if (!may_read(stats->serverid))
 			continue;
-		count_running(state, stats->serverid, &running, &under_way);
+		count_running(slots, nslots, stats->serverid, &running, &under_way);
 		values[column++] = ObjectIdGetDatum(stats->serverid);
 		values[column++] = Int32GetDatum(running);
 		values[column++] = Int32GetDatum(under_way);

@@ -156,6 +156,34 @@ state_worker_progress(int worker)
 	return &state->progress[worker * transcribe_jobs_per_worker];
 }
 
+/*
+ * Copies of the slots of this database's workers that are in use, in the current
+ * memory context: no lock while something is made of them.
+ */
+StateProgress *
+state_copy_progress(int *n)
+{
+	StateProgress *copy = palloc_array(StateProgress,
+									   transcribe_max_workers * transcribe_jobs_per_worker);
+
+	*n = 0;
+	LWLockAcquire(state->lock, LW_SHARED);
+	for (int w = 0; w < transcribe_max_workers; w++)
+	{
+		StateProgress *slots = state_worker_progress(w);
+
+		if (!state->workers[w].in_use || state->workers[w].dbid != MyDatabaseId)
+			continue;
+		for (int i = 0; i < transcribe_jobs_per_worker; i++)
+		{
+			if (slots[i].job_id != 0)
+				copy[(*n)++] = slots[i];
+		}
+	}
+	LWLockRelease(state->lock);
+	return copy;
+}
+
 /* The incarnations of workers that are running, into an array with room for all. */
 int
 state_incarnations(int64 *incarnations)

@@ -238,6 +238,7 @@ extern TranscribeState *transcribe_state(void);
 extern int	state_find_database(Oid dbid, bool create);
 extern void state_wake(pg_atomic_uint64 *latch);
 extern StateProgress *state_worker_progress(int worker);
+extern StateProgress *state_copy_progress(int *n);
 extern int	state_incarnations(int64 *incarnations);
 
 #endif							/* TRANSCRIBE_STATE_H */
