@@ -204,8 +204,7 @@ returned_ids(void)
 	for (uint64 i = 0; i < SPI_processed; i++)
 		ids[i] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
 							   &isnull);
-	return PointerGetDatum(construct_array(ids, SPI_processed, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return statement_numbers(ids, SPI_processed);
 }
 
 /*
@@ -341,8 +340,7 @@ transcribe_delete(PG_FUNCTION_ARGS)
 	running = SPI_processed > 0 &&
 		DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
 								   SPI_tuptable->tupdesc, 1, &isnull));
-	ids[0] = PointerGetDatum(construct_array(values, 1, INT8OID, sizeof(int64),
-											 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	ids[0] = statement_numbers(values, 1);
 	tables_execute(&scope, &delete_belongings, ids, NULL);
 	tables_end(&scope);
 	if (running)

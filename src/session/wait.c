@@ -159,9 +159,7 @@ look(Wait *wait)
 	ids = palloc_array(Datum, wait->njobs);
 	for (int i = 0; i < wait->njobs; i++)
 		ids[i] = Int64GetDatum(wait->job_ids[i]);
-	values[0] = PointerGetDatum(construct_array(ids, wait->njobs, INT8OID,
-												sizeof(int64), FLOAT8PASSBYVAL,
-												TYPALIGN_DOUBLE));
+	values[0] = statement_numbers(ids, wait->njobs);
 	statement_execute(&find_active, wait->schema, values, NULL);
 	wait->njobs = SPI_processed;
 	for (int i = 0; i < wait->njobs; i++)

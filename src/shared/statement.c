@@ -16,9 +16,11 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
 #include "executor/functions.h"
 #include "nodes/params.h"
 #include "parser/parse_func.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
@@ -162,6 +164,14 @@ param_list(Statement *statement, Datum *values, const char *nulls)
 		param->ptype = statement->argtypes[i];
 	}
 	return list;
+}
+
+/* Numbers of type bigint as an argument. */
+Datum
+statement_numbers(Datum *numbers, int n)
+{
+	return PointerGetDatum(construct_array(numbers, n, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /*

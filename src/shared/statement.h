@@ -30,6 +30,7 @@ typedef struct Statement
 	ItemPointerData place;
 } Statement;
 
+extern Datum statement_numbers(Datum *numbers, int n);
 extern void statement_execute(Statement *statement, Oid schema,
 							  Datum *values, const char *nulls);
 

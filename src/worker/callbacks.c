@@ -31,6 +31,7 @@
 #include "shared/callback.h"
 #include "shared/extension.h"
 #include "shared/failpoint.h"
+#include "shared/statement.h"
 #include "transcribe.h"
 #include "worker/worker.h"
 
@@ -117,8 +118,7 @@ tokens(void)
 		if (runners[i].token != 0)
 			values[n++] = Int64GetDatum(runners[i].token);
 	}
-	return PointerGetDatum(construct_array(values, n, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return statement_numbers(values, n);
 }
 
 static void
@@ -332,8 +332,7 @@ start_claimed(void)
 					 errhint("Consider increasing max_worker_processes.")));
 		warned = true;
 		number = Int64GetDatum(runner->token);
-		give_back(PointerGetDatum(construct_array(&number, 1, INT8OID, sizeof(int64),
-												  FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)));
+		give_back(statement_numbers(&number, 1));
 		forget(runner);
 		next_due = Min(next_due, GetCurrentTimestamp());
 		look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_PROCESS_MS);

@@ -149,8 +149,21 @@ job_ids(List *jobs)
 
 	foreach(lc, jobs)
 		ids[n++] = Int64GetDatum(((Job *) lfirst(lc))->id);
-	return PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64),
-										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	return statement_numbers(ids, n);
+}
+
+/* A statement on jobs that a worker of this incarnation may have claimed. */
+#define OF_JOBS(name) \
+	{ \
+		.function = name, .nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID} \
+	}
+
+static void
+execute_of(Statement *statement, int64 incarnation, List *jobs)
+{
+	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+
+	execute(statement, values, NULL);
 }
 
 static int
@@ -208,8 +221,7 @@ call_back(Datum *ids, int nids)
 
 	if (nids == 0)
 		return;
-	values[0] = PointerGetDatum(construct_array(ids, nids, INT8OID, sizeof(int64),
-												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[0] = statement_numbers(ids, nids);
 	execute(&statement, values, NULL);
 }
 
@@ -220,15 +232,11 @@ call_back(Datum *ids, int nids)
 void
 queue_rescue(int64 incarnation, List *jobs)
 {
-	static Statement statement = {
-		.function = "transcribe_rescue",
-		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	static Statement statement = OF_JOBS("transcribe_rescue");
 	Datum	   *ended;
 	int			nended = 0;
 
-	execute(&statement, values, NULL);
+	execute_of(&statement, incarnation, jobs);
 	ended = palloc_array(Datum, Max(SPI_processed, 1));
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -581,14 +589,10 @@ queue_has_prepared(void)
 List *
 queue_lost(int64 incarnation, List *jobs)
 {
-	static Statement statement = {
-		.function = "transcribe_lost",
-		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	static Statement statement = OF_JOBS("transcribe_lost");
 	List	   *lost = NIL;
 
-	execute(&statement, values, NULL);
+	execute_of(&statement, incarnation, jobs);
 	if (SPI_processed > 0)
 		jobs = queue_by_id(jobs);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -605,13 +609,9 @@ queue_lost(int64 incarnation, List *jobs)
 void
 queue_give_back(int64 incarnation, List *jobs)
 {
-	static Statement statement = {
-		.function = "transcribe_give_back",
-		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	static Statement statement = OF_JOBS("transcribe_give_back");
 
-	execute(&statement, values, NULL);
+	execute_of(&statement, incarnation, jobs);
 }
 
 /*
@@ -626,17 +626,13 @@ queue_give_back(int64 incarnation, List *jobs)
 List *
 queue_hold(int64 incarnation, List *jobs)
 {
-	static Statement statement = {
-		.function = "transcribe_hold",
-		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	static Statement statement = OF_JOBS("transcribe_hold");
 	List	   *there = NIL;
 	ListCell   *lc;
 
 	foreach(lc, jobs)
 		((Job *) lfirst(lc))->write_lost = true;
-	execute(&statement, values, NULL);
+	execute_of(&statement, incarnation, jobs);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Job		   *job = job_of_row(jobs, i);
@@ -654,26 +650,18 @@ queue_hold(int64 incarnation, List *jobs)
 void
 queue_start_over(int64 incarnation, List *jobs)
 {
-	static Statement statement = {
-		.function = "transcribe_start_over",
-		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	static Statement statement = OF_JOBS("transcribe_start_over");
 
-	execute(&statement, values, NULL);
+	execute_of(&statement, incarnation, jobs);
 }
 
 /* The first requests of the jobs are under way. */
 void
 queue_transcribing(int64 incarnation, List *jobs)
 {
-	static Statement statement = {
-		.function = "transcribe_transcribing",
-		.nargs = 2, .argtypes = {INT8OID, INT8ARRAYOID}
-	};
-	Datum		values[2] = {Int64GetDatum(incarnation), job_ids(jobs)};
+	static Statement statement = OF_JOBS("transcribe_transcribing");
 
-	execute(&statement, values, NULL);
+	execute_of(&statement, incarnation, jobs);
 	FAILPOINT("transcribing_noted");
 }
 
