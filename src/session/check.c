@@ -170,7 +170,7 @@ set_row(Check *check, Step step, RowState ok, const char *detail,
  * What came as UTF-8, in the database's encoding.  A server may have sent
  * megabytes of it.
  */
-char *
+const char *
 check_text(const char *text)
 {
 	int			len = pg_encoding_mbcliplen(PG_UTF8, text, strlen(text),

@@ -21,7 +21,7 @@ typedef struct CheckSummary
 } CheckSummary;
 
 extern void check_server_briefly(const char *server, CheckSummary *summary);
-extern char *check_text(const char *utf8);
+extern const char *check_text(const char *utf8);
 extern void check_server(const char *server, ReturnSetInfo *rsinfo);
 
 #endif							/* TRANSCRIBE_CHECK_H */

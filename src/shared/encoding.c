@@ -55,14 +55,17 @@ convert(const char *text, int from, int to)
 	return (char *) dest;
 }
 
-/* Text from outside in the database's encoding; SQL_ASCII takes any bytes. */
-char *
+/*
+ * Text from outside in the database's encoding; SQL_ASCII takes any bytes.  Where
+ * nothing is to be converted it is the text itself.
+ */
+const char *
 encoding_from_utf8(const char *text)
 {
 	int			encoding = GetDatabaseEncoding();
 
 	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-		return pstrdup(text);
+		return text;
 	return convert(text, PG_UTF8, encoding);
 }
 

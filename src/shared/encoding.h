@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-extern char *encoding_from_utf8(const char *text);
+extern const char *encoding_from_utf8(const char *text);
 extern char *encoding_to_utf8(const char *text);
 
 #endif							/* TRANSCRIBE_ENCODING_H */

@@ -124,7 +124,7 @@ grow(void **array, int *size, int count, size_t element)
 		return false;
 	if (count < *size)
 		return true;
-	*size = *size > 0 ? *size * 2 : 16;
+	*size = *size > 0 ? *size * 2 : 4;
 	*array = *array == NULL ? palloc(*size * element) :
 		repalloc(*array, *size * element);
 	return true;
@@ -467,6 +467,7 @@ parse_json(const char *body, size_t len, Response *response,
 	reader.lex = lex = transcribe_json_lexer(clean.data, clean.len, PG_UTF8);
 	good = pg_parse_json(lex, &action) == JSON_SUCCESS;
 	pfree(clean.data);
+	pfree(reader.path.data);
 	if (!good)
 	{
 		*problem = "it is not valid JSON";

@@ -28,29 +28,33 @@
 static char *
 trimmed(const char *text)
 {
-	StringInfoData line;
+	char	   *line;
+	char	   *end;
 
-	initStringInfo(&line);
-	if (text == NULL)
-		return line.data;
-	text += strspn(text, BLANKS);
+	text = text == NULL ? "" : text + strspn(text, BLANKS);
+	line = end = palloc(strlen(text) + 1);
 	while (*text != '\0')
 	{
 		size_t		word = strcspn(text, BLANKS);
 		size_t		gap = strspn(text + word, BLANKS);
 
-		appendBinaryStringInfo(&line, text, word);
+		memcpy(end, text, word);
+		end += word;
 		text += word;
 		if (text[gap] != '\0')
 		{
 			if (memchr(text, '\n', gap) != NULL || memchr(text, '\r', gap) != NULL)
-				appendStringInfoChar(&line, ' ');
+				*end++ = ' ';
 			else
-				appendBinaryStringInfo(&line, text, gap);
+			{
+				memcpy(end, text, gap);
+				end += gap;
+			}
 		}
 		text += gap;
 	}
-	return line.data;
+	*end = '\0';
+	return line;
 }
 
 /* Append one word as it goes into the column words. */

@@ -78,6 +78,17 @@ append_character(StringInfo out, const char *in, size_t len)
 	return n > 0 ? n : 1;
 }
 
+/* How many bytes at the start of in are ASCII, but for zeros and these. */
+static size_t
+plain_length(const char *in, size_t len, const char *others)
+{
+	size_t		n = 0;
+
+	while (n < len && (signed char) in[n] > 0 && strchr(others, in[n]) == NULL)
+		n++;
+	return n;
+}
+
 /* Append text as well-formed UTF-8 without zeros. */
 void
 utf8_append_clean(StringInfo out, const char *in, size_t len)
@@ -85,7 +96,15 @@ utf8_append_clean(StringInfo out, const char *in, size_t len)
 	size_t		i = 0;
 
 	while (i < len)
-		i += append_character(out, in + i, len - i);
+	{
+		size_t		n = plain_length(in + i, len - i, "");
+
+		if (n > 0)
+			appendBinaryStringInfo(out, in + i, n);
+		else
+			n = append_character(out, in + i, len - i);
+		i += n;
+	}
 }
 
 /* The number that four hexadecimal digits are, or -1. */
@@ -209,8 +228,16 @@ utf8_append_json(StringInfo out, const char *in, size_t len)
 	while (i < len)
 	{
 		char		c = in[i];
-		size_t		n = in_string ? 0 : no_number_length(in + i, len - i);
+		size_t		n = plain_length(in + i, len - i,
+									 in_string ? "\"\\" : "\"{}[]NI-");
 
+		if (n > 0)
+		{
+			appendBinaryStringInfo(out, in + i, n);
+			i += n;
+			continue;
+		}
+		n = in_string ? 0 : no_number_length(in + i, len - i);
 		if (n > 0)
 		{
 			appendStringInfoString(out, "null");
