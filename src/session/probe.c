@@ -281,13 +281,14 @@ void
 probe_run(Probe *probe, const char *server, Oid roleid, bool words)
 {
 	Job		   *job;
+	EndpointLookup lookup = {0};
 	const char *problem;
 
 	begin(probe);
 	job = probe->job;
 	fill_job(job, server, roleid, words);
 	request_forget_text();
-	endpoint_resolve(job);
+	endpoint_resolve(job, &lookup);
 	if (job->state == JOB_WAITING && (problem = endpoint_read_key(job)) != NULL)
 		job_fail(job, "key_missing", false, true, -1, "%s", problem);
 

@@ -656,6 +656,38 @@ server_find(const char *name, Oid roleid, const char *model,
 	return server->url != NULL ? SERVER_USABLE : SERVER_NO_URL;
 }
 
+/* A copy of a server; its texts are copied into the current memory context. */
+void
+server_copy(TranscribeServer *copy, const TranscribeServer *server)
+{
+	char	  **texts[] = {
+		&copy->name, &copy->profile, &copy->url, &copy->path,
+		&copy->translation_path, &copy->api_version, &copy->auth_header,
+		&copy->model, &copy->language, &copy->prompt, &copy->temperature,
+		&copy->response_format, &copy->audio_format, &copy->ca_file,
+		&copy->on_complete
+	};
+	ListCell   *lc;
+
+	*copy = *server;
+	for (size_t i = 0; i < lengthof(texts); i++)
+	{
+		if (*texts[i] != NULL)
+			*texts[i] = pstrdup(*texts[i]);
+	}
+	copy->extra_fields = NIL;
+	foreach(lc, server->extra_fields)
+	{
+		Field	   *field = palloc(sizeof(Field));
+
+		*field = *(Field *) lfirst(lc);
+		field->name = pstrdup(field->name);
+		if (field->value != NULL)
+			field->value = pstrdup(field->value);
+		copy->extra_fields = lappend(copy->extra_fields, field);
+	}
+}
+
 /* Find a server as above, or raise an error. */
 void
 server_check_usage(const char *name, Oid roleid, TranscribeServer *server)

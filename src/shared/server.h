@@ -84,6 +84,7 @@ extern void server_defaults(TranscribeServer *server);
 extern void server_validate_options(List *options, Oid catalog);
 extern ServerProblem server_find(const char *name, Oid roleid,
 								 const char *model, TranscribeServer *server);
+extern void server_copy(TranscribeServer *copy, const TranscribeServer *server);
 extern void server_check_usage(const char *name, Oid roleid,
 							   TranscribeServer *server);
 

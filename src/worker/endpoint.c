@@ -252,13 +252,36 @@ choose_candidate(Job *job, List *candidates)
 	return list_nth(candidates, first);
 }
 
+/* Whether two texts are the same, or both missing. */
+static bool
+same_text(const char *one, const char *other)
+{
+	return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
+}
+
+/* The servers that the job may go to. */
+static List *
+look_up(Job *job, EndpointLookup *lookup)
+{
+	if (lookup->servers == NULL || strcmp(lookup->servers, job->servers) != 0 ||
+		strcmp(lookup->owner, job->owner) != 0 ||
+		!same_text(lookup->model, job->options.model))
+	{
+		lookup->servers = job->servers;
+		lookup->owner = job->owner;
+		lookup->model = job->options.model;
+		lookup->candidates = endpoint_candidates(job->servers, job->owner,
+												 job->options.model);
+	}
+	return lookup->candidates;
+}
+
 /* Find the server; false if the job failed by it. */
 static bool
-resolve_server(Job *job)
+resolve_server(Job *job, EndpointLookup *lookup)
 {
+	List	   *candidates = look_up(job, lookup);
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
-	List	   *candidates = endpoint_candidates(job->servers, job->owner,
-												  job->options.model);
 	EndpointCandidate *chosen;
 
 	if (candidates == NIL)
@@ -266,7 +289,7 @@ resolve_server(Job *job)
 	else
 	{
 		chosen = choose_candidate(job, candidates);
-		job->server = chosen->server;
+		server_copy(&job->server, &chosen->server);
 		job->key = chosen->key;
 		job->last_server = chosen->last;
 		job->alternatives = list_length(candidates) > 1;
@@ -311,7 +334,7 @@ convert_options(Job *job)
 
 /* Find out all that a job needs, or fail it. */
 void
-endpoint_resolve(Job *job)
+endpoint_resolve(Job *job, EndpointLookup *lookup)
 {
 	job->owner_oid = get_role_oid(job->owner, true);
 	if (!OidIsValid(job->owner_oid))
@@ -322,7 +345,7 @@ endpoint_resolve(Job *job)
 		return;
 	}
 	job->any_file = has_privs_of_role(job->owner_oid, ROLE_PG_READ_SERVER_FILES);
-	if (!resolve_server(job))
+	if (!resolve_server(job, lookup))
 		return;
 	resolve_key(job);
 	plan_make(job);

@@ -18,9 +18,21 @@ typedef struct EndpointCandidate
 	bool		last;			/* of the list, as it was enqueued */
 } EndpointCandidate;
 
+/*
+ * What was looked up for the last of some jobs, in the memory context of then;
+ * most of them are alike.
+ */
+typedef struct EndpointLookup
+{
+	const char *servers;		/* NULL: nothing yet */
+	const char *owner;
+	const char *model;
+	List	   *candidates;		/* of EndpointCandidate */
+} EndpointLookup;
+
 extern List *endpoint_candidates(const char *servers, const char *owner,
 								 const char *model);
-extern void endpoint_resolve(Job *job);
+extern void endpoint_resolve(Job *job, EndpointLookup *lookup);
 extern const char *endpoint_read_key(Job *job);
 
 #endif							/* TRANSCRIBE_ENDPOINT_H */

@@ -461,6 +461,7 @@ claim_jobs(void)
 	bool		looked = true;
 	int			room = transcribe_jobs_per_worker - list_length(jobs);
 	List	   *groups;
+	EndpointLookup lookup = {0};
 	TimestampTz now;
 	ListCell   *lc;
 
@@ -495,7 +496,7 @@ claim_jobs(void)
 	claimed = queue_claim(incarnation, groups);
 	fewer = list_length(claimed) < claim_places(groups);
 	foreach(lc, claimed)
-		endpoint_resolve(lfirst(lc));
+		endpoint_resolve(lfirst(lc), &lookup);
 	FAILPOINT("claim_done");
 	worker_commit();
 	lost_wanted = check_prepared = false;
