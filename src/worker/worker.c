@@ -294,18 +294,24 @@ handle_frame_step(Job *job, void *frame)
 	job_handle_frame(job, frame);
 }
 
-/* A frame has come from the agent; one of a job that is gone is old news. */
+/*
+ * A frame has come from the agent; one of a job that is gone is old news.  Most
+ * often it is of the same job as the last one, or of the next.
+ */
 static void
 handle_frame(WireFrame *frame)
 {
-	ListCell   *lc;
+	static int	last = 0;
+	int			n = list_length(jobs);
 
-	foreach(lc, jobs)
+	for (int i = 0; i < n; i++)
 	{
-		Job		   *job = lfirst(lc);
+		int			place = (last + i) % n;
+		Job		   *job = list_nth(jobs, place);
 
 		if (job->tag == frame->job)
 		{
+			last = place;
 			worker_do_for_job(job, handle_frame_step, frame);
 			if (job_awaits_restart(job))
 				park("transcribe_media");
@@ -978,6 +984,7 @@ static bool
 turn(void)
 {
 	bool		gathering;
+	int64		now;
 
 	wake_at = worker_clock() + PROBE_INTERVAL_MS * 4;
 	dispatch();
@@ -1002,10 +1009,11 @@ turn(void)
 			write_turn(incarnation, jobs);
 		return false;
 	}
+	now = worker_clock();
 	for (ListCell *lc = list_head(jobs); lc != NULL; lc = lnext(jobs, lc))
 	{
-		if (job_wants_write(lfirst(lc), worker_clock()))
-			wake_at = gathering ? worker_clock() + 1 : 0;
+		if (job_wants_write(lfirst(lc), now))
+			wake_at = gathering ? now + 1 : 0;
 	}
 	return idle_turn();
 }
