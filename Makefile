@@ -83,6 +83,7 @@ OBJS = \
 	src/worker/queue.o \
 	src/worker/request.o \
 	src/worker/response.o \
+	src/worker/rows.o \
 	src/worker/save.o \
 	src/worker/settings.o \
 	src/worker/timeline.o \

@@ -1727,9 +1727,12 @@ COMMENT ON FUNCTION transcribe_waiting(text[], timestamptz[], bigint[]) IS
 'what is queued, in groups of one server (or list of servers), owner and priority, with the first job of each; of groups that are known, in this order, nothing is read that stands before the given places, and those that are empty now are returned as well';
 
 CREATE FUNCTION transcribe_claim(
-    incarnation bigint, server text, owner name, priority integer, room integer,
-    run_at timestamptz DEFAULT '-infinity', id bigint DEFAULT 0)
-RETURNS SETOF transcribe_jobs
+    incarnation bigint, servers text, role name, priority integer, room integer,
+    since timestamptz DEFAULT '-infinity', since_id bigint DEFAULT 0,
+    OUT id bigint, OUT path text, OUT server text, OUT owner name, OUT run_at timestamptz,
+    OUT attempts integer, OUT max_attempts integer, OUT progress integer,
+    OUT options jsonb, OUT served_by text, OUT error_code text)
+RETURNS SETOF record
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     -- An array, because the planner takes a limit that it does not know for a
@@ -1742,16 +1745,17 @@ BEGIN ATOMIC
     WHERE j.ctid = ANY (ARRAY(
         SELECT q.ctid FROM transcribe_jobs q
         WHERE q.status = 'queued' AND q.home = (SELECT h.home FROM transcribe_here h)
-          AND q.queue = pg_catalog.octet_length(transcribe_claim.server)::text || ' ' ||
-                        transcribe_claim.server || ' ' ||
+          AND q.queue = pg_catalog.octet_length(transcribe_claim.servers)::text || ' ' ||
+                        transcribe_claim.servers || ' ' ||
                         transcribe_claim.priority::text || ' ' ||
-                        transcribe_claim.owner::text
+                        transcribe_claim.role::text
           AND q.run_at <= pg_catalog.now()
-          AND (q.run_at, q.id) >= (transcribe_claim.run_at, transcribe_claim.id)
+          AND (q.run_at, q.id) >= (transcribe_claim.since, transcribe_claim.since_id)
         ORDER BY q.run_at, q.id
         LIMIT transcribe_claim.room
         FOR NO KEY UPDATE SKIP LOCKED))
-    RETURNING j.*;
+    RETURNING j.id, j.path, j.server, j.owner, j.run_at, j.attempts, j.max_attempts,
+              j.progress, j.options, j.served_by, j.error_code;
 END;
 REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) IS
@@ -1807,12 +1811,13 @@ COMMENT ON FUNCTION transcribe_give_back(bigint, bigint[]) IS
 CREATE FUNCTION transcribe_saved(
     job_ids bigint[], OUT job_id bigint, OUT chunk_no integer, OUT plan text,
     OUT channel integer, OUT start_s double precision, OUT end_s double precision,
-    OUT language text, OUT server text)
+    OUT language text, OUT server text, OUT audio_s double precision,
+    OUT loudness_lufs double precision)
 RETURNS SETOF record
 LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT c.job_id, c.chunk_no, c.plan, c.channel, c.start_s, c.end_s, c.language,
-           c.server
+           c.server, c.audio_s, c.loudness_lufs
     FROM transcribe_chunks c
     WHERE c.job_id = ANY (transcribe_saved.job_ids)
     ORDER BY c.job_id, c.channel, c.start_s;
@@ -1821,12 +1826,14 @@ REVOKE ALL ON FUNCTION transcribe_saved(bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_saved(bigint[]) IS
 'what earlier attempts of the jobs have saved';
 
--- Each of the following takes the jobs of one turn of the worker together: its
--- arrays belong together element by element, NULL stands for one that is left
--- out.  A transaction that saves begins with transcribe_hold: what it says holds
--- until the end, since the rows are locked.  Those who write into the jobs' own
--- rows look again, at no cost, and return the jobs whose claim holds; those who
--- write beside them rely on it.
+-- Each of the following takes the jobs of one turn of the worker together, as numbers
+-- or as rows.  Those who write into the jobs' own rows return the jobs whose claim
+-- holds.  Those who write beside them rely on its having been found to: by the
+-- statement that completes the jobs, or by transcribe_hold.  What these two say holds
+-- until the transaction ends, since the rows are locked.
+--
+-- The rows have types of their own: no table may be altered whose row type a
+-- function's body uses.
 
 CREATE FUNCTION transcribe_hold(
     incarnation bigint, job_ids bigint[], OUT job_id bigint, OUT held boolean)
@@ -1882,100 +1889,122 @@ REVOKE ALL ON FUNCTION transcribe_transcribing(bigint, bigint[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_transcribing(bigint, bigint[]) IS
 'the first requests of the jobs are under way; returns those whose claim holds';
 
-CREATE FUNCTION transcribe_save_chunks(
-    job_ids bigint[], owners text[], chunk_nos integer[], plans text[],
-    start_s double precision[], end_s double precision[],
-    audio_s double precision[], spans text[], channels integer[],
-    loudness_lufs double precision[], servers text[], models text[],
-    languages text[])
-RETURNS void
+CREATE TYPE transcribe_new_chunk AS (
+    job_id        bigint,
+    chunk_no      integer,
+    owner         text,
+    plan          text,
+    start_s       double precision,
+    end_s         double precision,
+    audio_s       double precision,
+    spans         double precision[],
+    channel       integer,
+    loudness_lufs double precision,
+    server        text,
+    model         text,
+    language      text
+);
+COMMENT ON TYPE transcribe_new_chunk IS
+'an answer for a chunk of a recording, for transcribe_save_chunks; columns as in transcribe_chunks';
+
+CREATE FUNCTION transcribe_save_chunks(chunks transcribe_new_chunk[]) RETURNS void
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    INSERT INTO transcribe_chunks (job_id, owner, chunk_no, plan, start_s, end_s,
+    INSERT INTO transcribe_chunks (job_id, chunk_no, owner, plan, start_s, end_s,
                                    audio_s, spans, channel, loudness_lufs, server,
                                    model, language)
-    SELECT g.job_id, g.owner, g.chunk_no, g.plan, g.start_s, g.end_s, g.audio_s,
-           g.spans::double precision[], g.channel, g.loudness_lufs, g.server,
+    SELECT g.job_id, g.chunk_no, g.owner, g.plan, g.start_s, g.end_s,
+           g.audio_s, g.spans, g.channel, g.loudness_lufs, g.server,
            g.model, g.language
-    FROM unnest(transcribe_save_chunks.job_ids, transcribe_save_chunks.owners,
-                transcribe_save_chunks.chunk_nos, transcribe_save_chunks.plans,
-                transcribe_save_chunks.start_s, transcribe_save_chunks.end_s,
-                transcribe_save_chunks.audio_s, transcribe_save_chunks.spans,
-                transcribe_save_chunks.channels,
-                transcribe_save_chunks.loudness_lufs,
-                transcribe_save_chunks.servers, transcribe_save_chunks.models,
-                transcribe_save_chunks.languages)
-         AS g (job_id, owner, chunk_no, plan, start_s, end_s, audio_s, spans,
-               channel, loudness_lufs, server, model, language);
+    FROM pg_catalog.unnest(transcribe_save_chunks.chunks) AS g;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_chunks(bigint[], text[], integer[], text[],
-    double precision[], double precision[], double precision[], text[], integer[],
-    double precision[], text[], text[], text[]) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_chunks(bigint[], text[], integer[], text[],
-    double precision[], double precision[], double precision[], text[], integer[],
-    double precision[], text[], text[], text[]) IS
-'save answers for chunks of jobs that transcribe_hold has locked; spans are literals of arrays';
+REVOKE ALL ON FUNCTION transcribe_save_chunks(transcribe_new_chunk[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_chunks(transcribe_new_chunk[]) IS
+'save answers for chunks of jobs whose rows are locked';
 
-CREATE FUNCTION transcribe_save_segments(
-    job_ids bigint[], owners text[], chunk_nos integer[], ns integer[],
-    start_s double precision[], end_s double precision[], texts text[],
-    speakers text[], channels integer[], avg_logprobs double precision[],
-    compression_ratios double precision[], no_speech_probs double precision[],
-    words jsonb[], languages text[] DEFAULT NULL)
+CREATE TYPE transcribe_new_segment AS (
+    job_id            bigint,
+    chunk_no          integer,
+    n                 integer,
+    owner             text,
+    start_s           double precision,
+    end_s             double precision,
+    text              text,
+    speaker           text,
+    channel           integer,
+    avg_logprob       double precision,
+    compression_ratio double precision,
+    no_speech_prob    double precision,
+    words             jsonb,
+    language          text
+);
+COMMENT ON TYPE transcribe_new_segment IS
+'a segment of an answer, for transcribe_save_segments; columns as in transcribe_chunk_segments';
+
+CREATE FUNCTION transcribe_save_segments(segments transcribe_new_segment[])
 RETURNS void
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    INSERT INTO transcribe_chunk_segments (job_id, owner, chunk_no, n, start_s,
+    INSERT INTO transcribe_chunk_segments (job_id, chunk_no, n, owner, start_s,
                                            end_s, text, speaker, channel,
                                            avg_logprob, compression_ratio,
                                            no_speech_prob, words, language)
-    SELECT g.*
-    FROM unnest(transcribe_save_segments.job_ids, transcribe_save_segments.owners,
-                transcribe_save_segments.chunk_nos, transcribe_save_segments.ns,
-                transcribe_save_segments.start_s, transcribe_save_segments.end_s,
-                transcribe_save_segments.texts, transcribe_save_segments.speakers,
-                transcribe_save_segments.channels,
-                transcribe_save_segments.avg_logprobs,
-                transcribe_save_segments.compression_ratios,
-                transcribe_save_segments.no_speech_probs,
-                transcribe_save_segments.words,
-                transcribe_save_segments.languages) AS g;
+    SELECT g.job_id, g.chunk_no, g.n, g.owner, g.start_s,
+           g.end_s, g.text, g.speaker, g.channel,
+           g.avg_logprob, g.compression_ratio,
+           g.no_speech_prob, g.words, g.language
+    FROM pg_catalog.unnest(transcribe_save_segments.segments) AS g;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_segments(bigint[], text[], integer[],
-    integer[], double precision[], double precision[], text[], text[], integer[],
-    double precision[], double precision[], double precision[], jsonb[], text[])
-    FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_segments(bigint[], text[], integer[],
-    integer[], double precision[], double precision[], text[], text[], integer[],
-    double precision[], double precision[], double precision[], jsonb[], text[]) IS
-'save the segments of chunks of jobs that transcribe_hold has locked';
+REVOKE ALL ON FUNCTION transcribe_save_segments(transcribe_new_segment[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_segments(transcribe_new_segment[]) IS
+'save the segments of chunks of jobs whose rows are locked';
+
+CREATE TYPE transcribe_new_progress AS (
+    job_id   bigint,
+    progress integer
+);
+COMMENT ON TYPE transcribe_new_progress IS
+'how far a job is, in percent, for transcribe_save_progress';
 
 CREATE FUNCTION transcribe_save_progress(
-    incarnation bigint, job_ids bigint[], progress integer[])
+    incarnation bigint, progress transcribe_new_progress[])
 RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     UPDATE transcribe_jobs j
     SET progress = g.progress
-    FROM unnest(transcribe_save_progress.job_ids, transcribe_save_progress.progress)
-         AS g (job_id, progress)
+    FROM pg_catalog.unnest(transcribe_save_progress.progress) AS g
     WHERE j.id = g.job_id
       AND j.claimed_by = transcribe_save_progress.incarnation
       AND j.status IN ('preprocessing', 'transcribing')
       AND j.progress < g.progress
     RETURNING j.id;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_progress(bigint, bigint[], integer[]) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_progress(bigint, bigint[], integer[]) IS
-'note how far jobs are, in percent; one that is farther already stays there';
+REVOKE ALL ON FUNCTION transcribe_save_progress(bigint, transcribe_new_progress[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_progress(bigint, transcribe_new_progress[]) IS
+'note how far jobs are; one that is farther already stays there';
 
-CREATE FUNCTION transcribe_save_attempts(
-    job_ids bigint[], owners text[], attempts integer[], chunk_nos integer[],
-    servers text[], models text[], started_at timestamptz[],
-    elapsed_s double precision[], audio_s double precision[], sent_bytes bigint[],
-    http_statuses integer[], error_codes text[], errors text[], request_ids text[],
-    usages jsonb[])
-RETURNS void
+CREATE TYPE transcribe_new_attempt AS (
+    job_id      bigint,
+    owner       text,
+    attempt     integer,
+    chunk_no    integer,
+    server      text,
+    model       text,
+    started_at  timestamptz,
+    elapsed_s   double precision,
+    audio_s     double precision,
+    sent_bytes  bigint,
+    http_status integer,
+    error_code  text,
+    error       text,
+    request_id  text,
+    usage       jsonb
+);
+COMMENT ON TYPE transcribe_new_attempt IS
+'a request that has ended, for transcribe_save_attempts; columns as in transcribe_attempts';
+
+CREATE FUNCTION transcribe_save_attempts(attempts transcribe_new_attempt[]) RETURNS void
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     -- Whoever has all rights on the sequence may set it back.
@@ -1983,39 +2012,37 @@ BEGIN ATOMIC
                                      model, started_at, elapsed_s, audio_s,
                                      sent_bytes, http_status, error_code, error,
                                      request_id, usage)
-    SELECT g.*
-    FROM unnest(transcribe_save_attempts.job_ids, transcribe_save_attempts.owners,
-                transcribe_save_attempts.attempts,
-                transcribe_save_attempts.chunk_nos,
-                transcribe_save_attempts.servers, transcribe_save_attempts.models,
-                transcribe_save_attempts.started_at,
-                transcribe_save_attempts.elapsed_s,
-                transcribe_save_attempts.audio_s,
-                transcribe_save_attempts.sent_bytes,
-                transcribe_save_attempts.http_statuses,
-                transcribe_save_attempts.error_codes,
-                transcribe_save_attempts.errors,
-                transcribe_save_attempts.request_ids,
-                transcribe_save_attempts.usages) AS g
+    SELECT g.job_id, g.owner, g.attempt, g.chunk_no, g.server,
+           g.model, g.started_at, g.elapsed_s, g.audio_s,
+           g.sent_bytes, g.http_status, g.error_code, g.error,
+           g.request_id, g.usage
+    FROM pg_catalog.unnest(transcribe_save_attempts.attempts) AS g
     ON CONFLICT DO NOTHING;
 END;
-REVOKE ALL ON FUNCTION transcribe_save_attempts(bigint[], text[], integer[],
-    integer[], text[], text[], timestamptz[], double precision[],
-    double precision[], bigint[], integer[], text[], text[], text[], jsonb[])
-    FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_save_attempts(bigint[], text[], integer[],
-    integer[], text[], text[], timestamptz[], double precision[],
-    double precision[], bigint[], integer[], text[], text[], text[], jsonb[]) IS
-'note requests that have ended, in their order, of jobs that transcribe_hold has locked, whatever came of their claims meanwhile';
+REVOKE ALL ON FUNCTION transcribe_save_attempts(transcribe_new_attempt[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_save_attempts(transcribe_new_attempt[]) IS
+'note requests that have ended, in their order, of jobs whose rows are locked, whatever came of their claims meanwhile';
+
+CREATE TYPE transcribe_completion AS (
+    job_id        bigint,
+    language      text,
+    duration_s    double precision,
+    speech_s      double precision,
+    trimmed_s     double precision,
+    loudness_lufs double precision,
+    damaged       text,
+    missing_s     double precision,
+    source_format text,
+    sample_rate   integer,
+    channels      integer,
+    served_by     text
+);
+COMMENT ON TYPE transcribe_completion IS
+'what is known of a job that completes, for transcribe_complete; columns as in transcribe_jobs; served_by is the server that was asked, or NULL';
 
 CREATE FUNCTION transcribe_complete(
-    incarnation bigint, job_ids bigint[], chunks integer[], languages text[],
-    duration_s double precision[], damaged text[] DEFAULT NULL,
-    missing_s double precision[] DEFAULT NULL,
-    source_formats text[] DEFAULT NULL, sample_rates integer[] DEFAULT NULL,
-    channels integer[] DEFAULT NULL, streams integer[] DEFAULT NULL,
-    served_by text[] DEFAULT NULL, OUT job_id bigint, OUT replaces boolean,
-    OUT calls_back boolean)
+    incarnation bigint, completions transcribe_completion[],
+    OUT job_id bigint, OUT replaces boolean)
 RETURNS SETOF record
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -2024,51 +2051,29 @@ BEGIN ATOMIC
         attempts = j.attempts + 1, error = NULL, error_code = NULL,
         language = g.language,
         duration_s = g.duration_s,
-        speech_s = saved.speech_s,
-        trimmed_s = g.duration_s * COALESCE(g.streams, 1)::double precision - saved.speech_s,
+        speech_s = g.speech_s,
+        trimmed_s = g.trimmed_s,
         damaged = g.damaged,
         missing_s = g.missing_s,
-        loudness_lufs = saved.loudness_lufs,
+        loudness_lufs = g.loudness_lufs,
         source_format = g.source_format,
         sample_rate = g.sample_rate,
         channels = g.channels,
         served_by = COALESCE(g.served_by, j.served_by),
         finished_at = pg_catalog.clock_timestamp()
-    FROM unnest(transcribe_complete.job_ids, transcribe_complete.chunks,
-                transcribe_complete.languages, transcribe_complete.duration_s,
-                transcribe_complete.damaged, transcribe_complete.missing_s,
-                transcribe_complete.source_formats,
-                transcribe_complete.sample_rates, transcribe_complete.channels,
-                transcribe_complete.streams, transcribe_complete.served_by)
-         AS g (job_id, chunks, language, duration_s, damaged, missing_s,
-               source_format, sample_rate, channels, streams, served_by)
-         CROSS JOIN LATERAL (
-         SELECT pg_catalog.count(*) AS chunks,
-                COALESCE(pg_catalog.sum(c.audio_s), 0) AS speech_s,
-                10::double precision * pg_catalog.log(
-                    pg_catalog.sum(c.audio_s * pg_catalog.power(
-                        10, c.loudness_lufs / 10::double precision))
-                    / NULLIF(pg_catalog.sum(c.audio_s), 0::double precision))
-                AS loudness_lufs
-         FROM transcribe_chunks c WHERE c.job_id = g.job_id) saved
+    FROM pg_catalog.unnest(transcribe_complete.completions) AS g
     WHERE j.id = g.job_id
       AND j.claimed_by = transcribe_complete.incarnation
       AND j.status IN ('preprocessing', 'transcribing')
-      AND saved.chunks = g.chunks
     RETURNING j.id, EXISTS (
         SELECT FROM transcribe_jobs o
         WHERE o.session_id = j.session_id AND o.owner = j.owner
           AND o.path = j.path AND o.id <> j.id
-          AND o.status = 'completed' AND o.replaced_by IS NULL),
-        EXISTS (SELECT FROM transcribe_callbacks c WHERE c.job_id = j.id);
+          AND o.status = 'completed' AND o.replaced_by IS NULL);
 END;
-REVOKE ALL ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
-    double precision[], text[], double precision[], text[], integer[], integer[],
-    integer[], text[]) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_complete(bigint, bigint[], integer[], text[],
-    double precision[], text[], double precision[], text[], integer[], integer[],
-    integer[], text[]) IS
-'complete jobs all of whose chunks are saved; returns those whose claim holds, and whether there is an older result to replace, and a function to call';
+REVOKE ALL ON FUNCTION transcribe_complete(bigint, transcribe_completion[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_complete(bigint, transcribe_completion[]) IS
+'complete jobs all of whose chunks are saved, or will be before the transaction ends; returns those whose claim holds, and whether there is an older result to replace';
 
 CREATE FUNCTION transcribe_replaced(job_ids bigint[]) RETURNS SETOF bigint
 LANGUAGE sql VOLATILE
@@ -2127,10 +2132,21 @@ REVOKE ALL ON FUNCTION transcribe_forget_recordings(bigint, bigint, integer) FRO
 COMMENT ON FUNCTION transcribe_forget_recordings(bigint, bigint, integer) IS
 'remove some of the bytes of jobs that have completed, of a range of jobs; returns how many pieces';
 
+CREATE TYPE transcribe_failure AS (
+    job_id     bigint,
+    error      text,
+    error_code text,
+    retry_in   interval,
+    charged    boolean,
+    crashed    boolean,
+    served_by  text
+);
+COMMENT ON TYPE transcribe_failure IS
+'how an attempt at a job has failed, for transcribe_fail: retry_in is NULL where it is not to be tried again; charged and crashed say whether it counts as an attempt and as a crash; served_by is the server that was asked, or NULL';
+
 CREATE FUNCTION transcribe_fail(
-    incarnation bigint, job_ids bigint[], errors text[], error_codes text[],
-    retry_in interval[], charged boolean[], crashed boolean[],
-    served_by text[] DEFAULT NULL, OUT job_id bigint, OUT status text)
+    incarnation bigint, failures transcribe_failure[],
+    OUT job_id bigint, OUT status text)
 RETURNS SETOF record
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
@@ -2140,11 +2156,7 @@ BEGIN ATOMIC
                g.retry_in IS NULL
                OR j.attempts + g.charged::integer >= j.max_attempts
                OR j.crashes + g.crashed::integer >= 3 AS final
-        FROM unnest(transcribe_fail.job_ids, transcribe_fail.errors,
-                    transcribe_fail.error_codes, transcribe_fail.retry_in,
-                    transcribe_fail.charged, transcribe_fail.crashed,
-                    transcribe_fail.served_by)
-             AS g (job_id, error, error_code, retry_in, charged, crashed, served_by)
+        FROM pg_catalog.unnest(transcribe_fail.failures) AS g
              JOIN transcribe_jobs j ON j.id = g.job_id
         WHERE j.claimed_by = transcribe_fail.incarnation
           AND j.status IN ('preprocessing', 'transcribing')
@@ -2164,10 +2176,8 @@ BEGIN ATOMIC
     WHERE j.id = v.id
     RETURNING j.id, j.status;
 END;
-REVOKE ALL ON FUNCTION transcribe_fail(bigint, bigint[], text[], text[],
-    interval[], boolean[], boolean[], text[]) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_fail(bigint, bigint[], text[], text[],
-    interval[], boolean[], boolean[], text[]) IS
+REVOKE ALL ON FUNCTION transcribe_fail(bigint, transcribe_failure[]) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_fail(bigint, transcribe_failure[]) IS
 'end attempts that failed: queued again after retry_in, or failed if that is NULL or no attempt is left; returns the jobs whose claim held';
 
 -- By a statement that comes after the one which has ended the jobs: whoever asks

@@ -12,8 +12,7 @@ LANGUAGE sql AS $$
     SELECT count(f.status)
     FROM (SELECT DISTINCT owner FROM transcribe_jobs) o,
          transcribe_claim(7, server, o.owner, 0, 100) c,
-         transcribe_fail(7, ARRAY[c.id], ARRAY['because'], ARRAY[code], NULL, ARRAY[true], ARRAY[false],
-                         ARRAY[asked]) f;
+         transcribe_fail(7, ARRAY[(c.id, 'because', code, NULL, true, false, asked)::transcribe_failure]) f;
 $$;
 
 -- transcribe_retry_failed: of a server, by an error, since a time
@@ -109,13 +108,12 @@ DECLARE
 BEGIN
     FOR j IN SELECT c.id, c.owner FROM (SELECT DISTINCT owner FROM transcribe_jobs) o, transcribe_claim(7, server, o.owner, 0, 100) c LOOP
         CONTINUE WHEN (SELECT held FROM transcribe_hold(7, ARRAY[j.id])) IS NOT TRUE;
-        PERFORM transcribe_save_chunks(ARRAY[j.id], ARRAY[j.owner::text], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
-                                       ARRAY['{0,10}'], NULL, NULL, ARRAY['whisper'], NULL, ARRAY['en']),
-                transcribe_save_segments(ARRAY[j.id], ARRAY[j.owner::text], ARRAY[0], ARRAY[0], ARRAY[0], ARRAY[1], ARRAY['hello'],
-                                         NULL, NULL, NULL, NULL, NULL, NULL),
-                transcribe_save_attempts(ARRAY[j.id], ARRAY[j.owner::text], ARRAY[1], ARRAY[0], ARRAY['whisper'], NULL,
-                                         ARRAY['2026-01-01'::timestamptz], ARRAY[1], ARRAY[10], ARRAY[9], NULL, NULL, NULL, NULL, NULL);
-        done := done + (SELECT count(*) FROM transcribe_complete(7, ARRAY[j.id], ARRAY[1], ARRAY['en'], ARRAY[10]));
+        PERFORM transcribe_save_chunks(ARRAY[(j.id, 0, j.owner, 'plan', 0, 10, 10, '{0,10}', NULL, NULL, 'whisper', NULL, 'en')::transcribe_new_chunk]),
+                transcribe_save_segments(ARRAY[(j.id, 0, 0, j.owner, 0, 1, 'hello', NULL, NULL, NULL, NULL, NULL, NULL, NULL)::transcribe_new_segment]),
+                transcribe_save_attempts(ARRAY[(j.id, j.owner, 1, 0, 'whisper', NULL, '2026-01-01', 1, 10, 9,
+                                                NULL, NULL, NULL, NULL, NULL)::transcribe_new_attempt]);
+        done := done + (SELECT count(*) FROM transcribe_complete(7, ARRAY[jsonb_populate_record(NULL::transcribe_completion,
+            jsonb_build_object('job_id', j.id, 'language', 'en', 'duration_s', 10))]));
     END LOOP;
     RETURN done;
 END $$;

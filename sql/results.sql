@@ -4,70 +4,69 @@ SELECT transcribe_enqueue('s', :'path') AS job \gset
 SELECT transcribe_result('s') IS NULL AS none_yet, transcribe_job_result(:job) IS NULL AS none_either;
 
 -- nobody is alive under this number, but the claim does not ask
-SELECT id = :job AS claimed, status FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT id = :job AS claimed, path = :'path' AS same_path, server, owner = current_user AS own, attempts, max_attempts, options
+FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT status FROM transcribe_jobs WHERE id = :job;
 SELECT count(*) FROM transcribe_claim(8, 'whisper', current_user, 0, 10);
 SELECT count(*) AS not_mine FROM transcribe_transcribing(8, ARRAY[:job]);
 SELECT count(*) AS mine FROM transcribe_transcribing(7, ARRAY[:job]);
 
 -- segments name their chunk
 CREATE FUNCTION pg_temp.of(job bigint, chunk integer, segments jsonb) RETURNS jsonb
-RETURN (SELECT jsonb_agg(jsonb_build_object('job_id', job, 'chunk_no', chunk) || s)
+RETURN (SELECT jsonb_agg(jsonb_build_object('job_id', job, 'chunk_no', chunk, 'owner', current_user) || s)
         FROM jsonb_array_elements(segments) s);
 -- an answer is saved as the worker does it: what it holds is locked first
-CREATE FUNCTION pg_temp.save_chunks(incarnation bigint, job_ids bigint[], chunk_nos integer[], plans text[], start_s float8[],
-    end_s float8[], audio_s float8[], spans text[], servers text[], models text[], languages text[], progress integer[],
-    segments jsonb, channels integer[] DEFAULT NULL, loudness_lufs float8[] DEFAULT NULL) RETURNS SETOF bigint LANGUAGE plpgsql AS $$
-DECLARE mine bigint[] := ARRAY(SELECT h.job_id FROM transcribe_hold(incarnation, job_ids) h WHERE held);
+CREATE FUNCTION pg_temp.save_chunks(incarnation bigint, chunks jsonb, segments jsonb) RETURNS SETOF bigint LANGUAGE plpgsql AS $$
+DECLARE mine bigint[] := ARRAY(SELECT h.job_id FROM transcribe_hold(incarnation, ARRAY(
+    SELECT (c ->> 'job_id')::bigint FROM jsonb_array_elements(chunks) c)) h WHERE held);
 BEGIN
-    PERFORM transcribe_save_chunks(array_agg(job), array_agg(current_user::text), array_agg(chunk), array_agg(plan), array_agg(a),
-                                   array_agg(b), array_agg(audio), array_agg(span), array_agg(channel), array_agg(lufs),
-                                   array_agg(server), array_agg(model), array_agg(language))
-    FROM unnest(job_ids, chunk_nos, plans, start_s, end_s, audio_s, spans, channels, loudness_lufs, servers, models, languages)
-         AS g (job, chunk, plan, a, b, audio, span, channel, lufs, server, model, language)
-    WHERE job = ANY (mine);
-    PERFORM transcribe_save_segments(array_agg(job_id), array_agg(current_user::text), array_agg(chunk_no), array_agg(n), array_agg(s.start_s),
-                                     array_agg(s.end_s), array_agg(text), array_agg(speaker), array_agg(channel_of), array_agg(avg_logprob),
-                                     array_agg(compression_ratio), array_agg(no_speech_prob), array_agg(words))
-    FROM jsonb_populate_recordset(NULL::transcribe_chunk_segments, segments) s
-         LEFT JOIN unnest(job_ids, chunk_nos, channels) AS c (job_id, chunk_no, channel_of) USING (job_id, chunk_no)
-    WHERE job_id = ANY (mine);
-    PERFORM transcribe_save_progress(incarnation, array_agg(job), array_agg(percent))
-    FROM (SELECT job, max(percent) AS percent FROM unnest(job_ids, save_chunks.progress) AS g (job, percent) GROUP BY job) AS moved;
+    PERFORM transcribe_save_chunks(array_agg(c))
+    FROM jsonb_array_elements(chunks) o, jsonb_populate_record(NULL::transcribe_new_chunk,
+        jsonb_build_object('owner', current_user, 'server', 'whisper', 'audio_s', 10) || o) c
+    WHERE c.job_id = ANY (mine);
+    PERFORM transcribe_save_segments(array_agg(s)) FROM jsonb_populate_recordset(NULL::transcribe_new_segment, segments) s
+    WHERE s.job_id = ANY (mine);
+    PERFORM transcribe_save_progress(incarnation, array_agg(moved))
+    FROM (SELECT (job_id, max(progress))::transcribe_new_progress AS moved
+          FROM jsonb_to_recordset(chunks) AS c (job_id bigint, progress integer) GROUP BY job_id) m;
     RETURN QUERY SELECT unnest(mine);
 END $$;
 -- so is what was asked of servers, whether the claim holds or not
 CREATE FUNCTION pg_temp.save_attempts(attempts jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
-DECLARE there bigint[] := ARRAY(SELECT h.job_id FROM transcribe_hold(7, ARRAY(SELECT (a ->> 'job_id')::bigint
-                                                                            FROM jsonb_array_elements(attempts) a)) h);
+DECLARE there transcribe_new_attempt[] := ARRAY(
+    SELECT a FROM jsonb_populate_recordset(NULL::transcribe_new_attempt, attempts) a
+    WHERE a.job_id = ANY (ARRAY(SELECT h.job_id FROM transcribe_hold(7, ARRAY(
+        SELECT (a ->> 'job_id')::bigint FROM jsonb_array_elements(attempts) a)) h)));
 BEGIN
-    PERFORM transcribe_save_attempts(array_agg(job_id), array_agg(current_user::text), array_agg(attempt), array_agg(chunk_no),
-        array_agg(server), array_agg(model), array_agg(started_at), array_agg(elapsed_s), array_agg(audio_s), array_agg(sent_bytes),
-        array_agg(http_status), array_agg(error_code), array_agg(error), array_agg(request_id), array_agg(usage))
-    FROM jsonb_populate_recordset(NULL::transcribe_attempts, attempts)
-    WHERE job_id = ANY (there);
-    RETURN (SELECT count(*) FROM jsonb_populate_recordset(NULL::transcribe_attempts, attempts) WHERE job_id = ANY (there));
+    PERFORM transcribe_save_attempts(there);
+    RETURN cardinality(there);
 END $$;
-SELECT count(*) FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[1], ARRAY['plan'], ARRAY[10], ARRAY[20], ARRAY[10],
-    ARRAY['{10,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[60],
-    pg_temp.of(:job, 1, '[{"n": 0, "start_s": 10, "end_s": 12.5, "text": "third", "speaker": "B"}]'),
-    channels => ARRAY[1], loudness_lufs => ARRAY[-30]);
-SELECT count(*) AS not_mine FROM pg_temp.save_chunks(8, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10],
-    ARRAY[10], ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[90], '[]');
-SELECT count(*) AS too_early FROM transcribe_complete(7, ARRAY[:job], ARRAY[2], ARRAY['english'], ARRAY[20]);
-SELECT count(*) FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
-    ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['english'], ARRAY[90], pg_temp.of(:job, 0,
-    '[{"n": 0, "start_s": 0, "end_s": 1.5, "text": "first", "avg_logprob": -0.25, "compression_ratio": 1.5, "no_speech_prob": 0.01},
-      {"n": 1, "start_s": 1.5, "end_s": 3, "text": "second", "words": [{"word": "second", "start": 1.5, "end": 3}]}]'),
-    channels => ARRAY[0], loudness_lufs => ARRAY[-20]);
+CREATE FUNCTION pg_temp.complete(incarnation bigint, results jsonb) RETURNS TABLE (job_id bigint, replaces boolean)
+LANGUAGE sql AS $$
+SELECT * FROM transcribe_complete(incarnation, ARRAY(SELECT r FROM jsonb_populate_recordset(NULL::transcribe_completion, results) r));
+$$;
+SELECT count(*) FROM pg_temp.save_chunks(7, jsonb_build_array(jsonb_build_object('job_id', :job, 'chunk_no', 1, 'plan', 'plan',
+    'start_s', 10, 'end_s', 20, 'spans', '{10,10}', 'model', 'm', 'language', 'english', 'progress', 60, 'channel', 1, 'loudness_lufs', -30)),
+    pg_temp.of(:job, 1, '[{"n": 0, "start_s": 10, "end_s": 12.5, "text": "third", "speaker": "B", "channel": 1}]'));
+SELECT count(*) AS not_mine FROM pg_temp.save_chunks(8, jsonb_build_array(jsonb_build_object('job_id', :job, 'chunk_no', 0, 'plan', 'plan',
+    'start_s', 0, 'end_s', 10, 'spans', '{0,10}', 'progress', 90)), '[]');
+SELECT count(*) FROM pg_temp.save_chunks(7, jsonb_build_array(jsonb_build_object('job_id', :job, 'chunk_no', 0, 'plan', 'plan',
+    'start_s', 0, 'end_s', 10, 'spans', '{0,10}', 'model', 'm', 'language', 'english', 'progress', 90, 'channel', 0, 'loudness_lufs', -20)),
+    pg_temp.of(:job, 0,
+    '[{"n": 0, "start_s": 0, "end_s": 1.5, "text": "first", "channel": 0, "avg_logprob": -0.25, "compression_ratio": 1.5, "no_speech_prob": 0.01},
+      {"n": 1, "start_s": 1.5, "end_s": 3, "text": "second", "channel": 0, "words": [{"word": "second", "start": 1.5, "end": 3}]}]'));
 -- arrived, but not yet a result
 SELECT segment_no, text, status FROM transcribe_live_segments WHERE session_id = 's' ORDER BY segment_no;
 SELECT count(*) FROM transcribe_segments;
 SELECT progress FROM transcribe_jobs WHERE id = :job;
 
-SELECT count(*) AS not_mine FROM transcribe_complete(8, ARRAY[:job], ARRAY[2], ARRAY['english'], ARRAY[20]);
-SELECT count(*) FROM transcribe_complete(7, ARRAY[:job], ARRAY[2], ARRAY['english'], ARRAY[20]);
-SELECT status, progress, attempts, language, duration_s, speech_s, trimmed_s,
-       round(loudness_lufs::numeric, 2) AS loudness_lufs, claimed_by FROM transcribe_jobs WHERE id = :job;
+SELECT jsonb_build_array(jsonb_build_object('job_id', :job, 'language', 'english', 'duration_s', 20, 'speech_s', 19, 'trimmed_s', 1,
+    'loudness_lufs', -22.6, 'source_format', 'wav/pcm', 'sample_rate', 16000, 'channels', 2, 'damaged', 'cut', 'missing_s', 3,
+    'served_by', 'whisper')) AS result \gset
+SELECT count(*) AS not_mine FROM pg_temp.complete(8, :'result');
+SELECT count(*) FROM pg_temp.complete(7, :'result');
+SELECT status, progress, attempts, language, duration_s, speech_s, trimmed_s, loudness_lufs, source_format, sample_rate, channels,
+       damaged, missing_s, served_by, claimed_by FROM transcribe_jobs WHERE id = :job;
 SELECT session_id, segment_no, start_s, end_s, text, speaker, channel, avg_logprob,
        compression_ratio, no_speech_prob, words
 FROM transcribe_segments WHERE session_id = 's' ORDER BY segment_no;
@@ -90,7 +89,7 @@ SELECT transcribe_enqueue('s', :'path') AS second \gset
 SELECT :second > :job AS new_job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
-SELECT job_id = :second AS completed, replaces FROM transcribe_complete(7, ARRAY[:second], ARRAY[0], NULL, ARRAY[20]);
+SELECT job_id = :second AS completed, replaces FROM pg_temp.complete(7, jsonb_build_array(jsonb_build_object('job_id', :second, 'duration_s', 20)));
 SELECT transcribe_replaced(ARRAY[:second]::bigint[]) = :job AS replaced;
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
 SELECT jsonb_pretty(transcribe_result('s'));
@@ -111,22 +110,22 @@ SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT transcribe_give_back(7, ARRAY[:job]::bigint[]);
 SELECT status, attempts, claimed_by FROM transcribe_jobs WHERE id = :job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT status FROM transcribe_fail(7, ARRAY[:job], ARRAY['server answered with status 500'], ARRAY['server_error'],
-    ARRAY['1 hour'::interval], ARRAY[true], ARRAY[false]);
+SELECT status FROM transcribe_fail(7, ARRAY[(:job, 'server answered with status 500', 'server_error', '1 hour',
+    true, false, NULL)::transcribe_failure]);
 SELECT status, attempts, run_at > now() + '59 min' AS later, error, error_code FROM transcribe_jobs WHERE id = :job;
 SELECT w.server, w.owner = current_user AS own, w.priority, w.run_at = j.run_at AS due
 FROM transcribe_waiting() w, transcribe_jobs j WHERE j.id = :job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 UPDATE transcribe_jobs SET run_at = now() WHERE id = :job;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT status FROM transcribe_fail(7, ARRAY[:job], ARRAY['server answered with status 500'], ARRAY['server_error'],
-    ARRAY['1 hour'::interval], ARRAY[true], ARRAY[false]);
+SELECT status FROM transcribe_fail(7, ARRAY[(:job, 'server answered with status 500', 'server_error', '1 hour',
+    true, false, NULL)::transcribe_failure]);
 SELECT status, attempts, finished_at IS NOT NULL AS finished FROM transcribe_jobs WHERE id = :job;
 -- a 429 is not charged
 SELECT transcribe_retry(:job);
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT status FROM transcribe_fail(7, ARRAY[:job], ARRAY['server answered with status 429'], ARRAY['rate_limited'],
-    ARRAY['0 s'::interval], ARRAY[false], ARRAY[false]);
+SELECT status FROM transcribe_fail(7, ARRAY[(:job, 'server answered with status 429', 'rate_limited', '0 s',
+    false, false, NULL)::transcribe_failure]);
 SELECT status, attempts FROM transcribe_jobs WHERE id = :job;
 
 -- orphans: the third crash ends the job
@@ -140,10 +139,10 @@ SELECT status, crashes, error_code FROM transcribe_rescue();
 -- what is saved is gone on with, or forgotten
 SELECT transcribe_enqueue('p', :'path') AS job \gset
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
-SELECT count(*) FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan A'], ARRAY[0], ARRAY[10], ARRAY[10],
-    ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['en'], ARRAY[50],
+SELECT count(*) FROM pg_temp.save_chunks(7, jsonb_build_array(jsonb_build_object('job_id', :job, 'chunk_no', 0, 'plan', 'plan A',
+    'start_s', 0, 'end_s', 10, 'spans', '{0,10}', 'language', 'en', 'loudness_lufs', -21, 'progress', 50)),
     pg_temp.of(:job, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]'));
-SELECT chunk_no, plan, channel, start_s, end_s, language FROM transcribe_saved(ARRAY[:job, 0]::bigint[]);
+SELECT chunk_no, plan, channel, start_s, end_s, language, server, audio_s, loudness_lufs FROM transcribe_saved(ARRAY[:job, 0]::bigint[]);
 SELECT count(*) AS not_mine FROM transcribe_start_over(8, ARRAY[:job]);
 SELECT count(*) FROM transcribe_saved(ARRAY[:job]::bigint[]);
 SELECT count(*) FROM transcribe_start_over(7, ARRAY[:job]);
@@ -155,9 +154,9 @@ SELECT progress FROM transcribe_jobs WHERE id = :job;
 SELECT transcribe_lost(7, ARRAY[:job, 0]::bigint[]);
 SELECT transcribe_cancel(:job);
 SELECT transcribe_lost(7, ARRAY[:job]::bigint[]) = :job AS lost;
-SELECT count(*) AS saved FROM pg_temp.save_chunks(7, ARRAY[:job], ARRAY[0], ARRAY['plan B'], ARRAY[0], ARRAY[10],
-    ARRAY[10], ARRAY['{0,10}'], ARRAY['whisper'], ARRAY['m'], ARRAY['en'], ARRAY[50], '[]');
-SELECT count(*) AS completed FROM transcribe_complete(7, ARRAY[:job], ARRAY[0], ARRAY['en'], ARRAY[10]);
+SELECT count(*) AS saved FROM pg_temp.save_chunks(7, jsonb_build_array(jsonb_build_object('job_id', :job, 'chunk_no', 0,
+    'plan', 'plan B', 'start_s', 0, 'end_s', 10, 'spans', '{0,10}', 'progress', 50)), '[]');
+SELECT count(*) AS completed FROM pg_temp.complete(7, jsonb_build_array(jsonb_build_object('job_id', :job)));
 
 -- requests are noted, whatever becomes of the job
 SELECT pg_temp.save_attempts(pg_temp.of(:job, 0, '[{"attempt": 1, "server": "whisper", "started_at": "2026-01-01 00:00:00+00",
@@ -177,21 +176,22 @@ SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
 SELECT id AS b1, id + 1 AS b2, id + 2 AS b3, id + 3 AS b4 FROM transcribe_jobs WHERE session_id = 'b1' \gset
 SELECT transcribe_cancel(:b2);
 SELECT session_id FROM transcribe_transcribing(7, ARRAY[:b1, :b2, :b3, :b4]) held JOIN transcribe_jobs j ON j.id = held ORDER BY 1;
-SELECT session_id FROM pg_temp.save_chunks(7, ARRAY[:b1, :b1, :b2, :b3], ARRAY[0, 1, 0, 0], array_fill('plan'::text, '{4}'),
-    ARRAY[0, 10, 0, 0], ARRAY[10, 20, 10, 10], array_fill(10, '{4}'), ARRAY['{0,10}', '{10,10}', '{0,4,5,6}', '{0,4,5,6}'],
-    array_fill('whisper'::text, '{4}'), NULL, ARRAY['en', 'en', 'de', 'fr'], ARRAY[50, 99, 99, 40],
+SELECT session_id FROM pg_temp.save_chunks(7, (SELECT jsonb_agg(jsonb_build_object('job_id', job, 'chunk_no', chunk, 'plan', 'plan',
+        'start_s', chunk * 10, 'end_s', chunk * 10 + 10, 'spans', spans, 'language', language, 'progress', progress))
+        FROM (VALUES (:b1, 0, '{0,10}', 'en', 50), (:b1, 1, '{10,10}', 'en', 99), (:b2, 0, '{0,4,5,6}', 'de', 99),
+                     (:b3, 0, '{0,4,5,6}', 'fr', 40)) AS v (job, chunk, spans, language, progress)),
     pg_temp.of(:b1, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]')
     || pg_temp.of(:b1, 1, '[{"n": 0, "start_s": 10, "end_s": 11, "text": "y"}]')
     || pg_temp.of(:b2, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "lost"}]')
     || pg_temp.of(:b3, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "z"}]')) held JOIN transcribe_jobs j ON j.id = held ORDER BY 1;
 SELECT pg_temp.save_attempts(jsonb_agg(jsonb_build_object('job_id', id, 'attempt', 1, 'chunk_no', n, 'server', 'whisper',
-    'started_at', now(), 'elapsed_s', 1, 'audio_s', 10, 'sent_bytes', 1) ORDER BY n, id))
+    'owner', current_user, 'started_at', now(), 'elapsed_s', 1, 'audio_s', 10, 'sent_bytes', 1) ORDER BY n, id))
 FROM unnest(ARRAY[:b1, :b2, :b3]) id, generate_series(0, 1) n;
-SELECT j.session_id, status FROM transcribe_fail(7, ARRAY[:b2, :b3, :b4], ARRAY['lost', 'for good', 'for now'], ARRAY['x', 'y', 'z'],
-    ARRAY[NULL, NULL, '1 hour'::interval], ARRAY[true, true, false], ARRAY[false, false, true], ARRAY[NULL, 'whisper']) f
+SELECT j.session_id, status FROM transcribe_fail(7, ARRAY[(:b2, 'lost', 'x', NULL, true, false, NULL),
+    (:b3, 'for good', 'y', NULL, true, false, 'whisper'), (:b4, 'for now', 'z', '1 hour', false, true, NULL)]::transcribe_failure[]) f
     JOIN LATERAL (SELECT session_id FROM transcribe_jobs WHERE id = f.job_id) j ON true ORDER BY 1;
-SELECT session_id FROM transcribe_complete(7, ARRAY[:b1, :b2, :b3], ARRAY[2, 0, 1], ARRAY['en', NULL], ARRAY[20, 20, 20],
-    streams => ARRAY[2, 1, 1]) c JOIN transcribe_jobs j ON j.id = c.job_id;
+SELECT session_id FROM pg_temp.complete(7, (SELECT jsonb_agg(jsonb_build_object('job_id', id, 'language', language, 'trimmed_s', 20))
+    FROM unnest(ARRAY[:b1, :b2, :b3], ARRAY['en', NULL]) AS r (id, language))) c JOIN transcribe_jobs j ON j.id = c.job_id;
 SELECT session_id, status, progress, attempts, crashes, language, trimmed_s, error, served_by, claimed_by,
        (SELECT array_agg(DISTINCT s.text) FROM transcribe_live_segments s WHERE s.job_id = j.id) AS said,
        (SELECT array_agg(c.spans ORDER BY c.chunk_no) FROM transcribe_chunks c WHERE c.job_id = j.id) AS spans,
@@ -204,9 +204,9 @@ SELECT transcribe_enqueue('o1', :'path', priority => 1), transcribe_enqueue('o2'
        transcribe_enqueue('o3', :'path', priority => 2, run_at => now() - interval '1 day'),
        transcribe_enqueue('o4', :'path', priority => 2, run_at => now() + interval '1 day') \gset ignore_
 SELECT server, priority, run_at < now() - interval '23 hours' AS long_due FROM transcribe_waiting();
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 1);
-SELECT session_id FROM transcribe_claim(7, 'whisper', 'nobody', 2, 10);
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 10) ORDER BY run_at, id;
+SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 1) c JOIN transcribe_jobs j USING (id);
+SELECT count(*) FROM transcribe_claim(7, 'whisper', 'nobody', 2, 10);
+SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 10) c JOIN transcribe_jobs j USING (id) ORDER BY c.run_at, id;
 SELECT server, priority, run_at > now() AS not_yet FROM transcribe_waiting();
 -- groups that are known: looked for from their places on, whether anything is left there or not
 SELECT starts_with(w.queue, '4 gone ') AS gone, w.priority, j.session_id
@@ -221,7 +221,7 @@ SELECT priority FROM transcribe_waiting();
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 1, 10);
 SELECT transcribe_adopt();
 SELECT priority FROM transcribe_waiting();
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 1, 10) ORDER BY run_at, id;
+SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 1, 10) c JOIN transcribe_jobs j USING (id) ORDER BY c.run_at, id;
 
 -- a claim reads of a long queue no more than it takes
 CREATE FUNCTION pg_temp.buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$

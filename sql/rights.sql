@@ -75,7 +75,7 @@ DROP SCHEMA regress_evil CASCADE;
 -- the worker's functions are not for others
 SET ROLE regress_alice;
 SELECT transcribe_claim(1, 'whisper', 'regress_alice', 0, 1);
-SELECT transcribe_complete(1, '{1}', '{0}', NULL, '{0}');
+SELECT transcribe_complete(1, '{}');
 SELECT transcribe_adopt();
 SELECT transcribe_incarnations();
 RESET ROLE;

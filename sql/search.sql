@@ -13,12 +13,12 @@ DECLARE
 BEGIN
     PERFORM transcribe_claim(7, 'whisper', current_user, 0, 10);
     PERFORM transcribe_hold(7, ARRAY[job]);
-    PERFORM transcribe_save_chunks(ARRAY[job], ARRAY[current_user], ARRAY[0], ARRAY['plan'], ARRAY[0], ARRAY[10], ARRAY[10],
-        ARRAY['{0,10}'], NULL, NULL, ARRAY['whisper'], ARRAY['m'], ARRAY[language]);
-    PERFORM transcribe_save_segments(array_agg(job), array_agg(current_user::text), array_agg(0), array_agg(n::integer), array_agg(n::float8),
-        array_agg(n + 1::float8), array_agg(t), array_agg('S' || n), NULL, NULL, NULL, NULL, NULL, array_agg(language))
+    PERFORM transcribe_save_chunks(ARRAY[(job, 0, current_user, 'plan', 0, 10, 10, '{0,10}', NULL, NULL, 'whisper', 'm', language)::transcribe_new_chunk]);
+    PERFORM transcribe_save_segments(array_agg((job, 0, n, current_user, n, n + 1, t, 'S' || n, NULL, NULL, NULL, NULL, NULL,
+                                                language)::transcribe_new_segment))
     FROM unnest(texts) WITH ORDINALITY AS x (t, n);
-    PERFORM transcribe_complete(7, ARRAY[job], ARRAY[1], ARRAY[language], ARRAY[20]);
+    PERFORM transcribe_complete(7, ARRAY[jsonb_populate_record(NULL::transcribe_completion,
+        jsonb_build_object('job_id', job, 'language', language, 'duration_s', 20))]);
     RETURN job;
 END $$;
 SELECT pg_temp.transcript('en', 'english', 'The committees were meeting yesterday', 'They met again & agreed', 'Nobody was running') AS en,

@@ -13,6 +13,8 @@
  */
 #include "worker/job.h"
 
+#include <math.h>
+
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "utils/memutils.h"
@@ -473,6 +475,8 @@ keep_saved(Job *job)
 		saved = palloc(sizeof(JobSaved));
 		saved->chunk_no = first + (int) chunk->chunk_no;
 		saved->stretch = (WireStretch) {chunk->start, chunk->end, chunk->channel};
+		saved->seconds = chunk->seconds;
+		saved->loudness = chunk->loudness;
 		saved->plan = plan;
 		saved->server = job->server.name;
 		job->saved = lappend(job->saved, saved);
@@ -1170,6 +1174,31 @@ bool
 job_has_saved(Job *job)
 {
 	return count_chunks(job, CHUNK_SAVED) > 0;
+}
+
+/* Seconds of audio in all of its chunks, and their loudness together, in LUFS. */
+void
+job_measure(Job *job, double *seconds, double *loudness)
+{
+	double		power = 0;
+	ListCell   *lc;
+
+	*seconds = 0;
+	foreach(lc, job->saved)
+	{
+		JobSaved   *saved = lfirst(lc);
+
+		*seconds += saved->seconds;
+		power += saved->seconds * pow(10, saved->loudness / 10);
+	}
+	foreach(lc, job->chunks)
+	{
+		JobChunk   *chunk = lfirst(lc);
+
+		*seconds += chunk->seconds;
+		power += chunk->seconds * pow(10, chunk->loudness / 10);
+	}
+	*loudness = 10 * log10(power / *seconds);
 }
 
 /* Whether there is anything to put into the row. */

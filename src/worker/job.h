@@ -72,6 +72,8 @@ typedef struct JobSaved
 {
 	int			chunk_no;
 	WireStretch stretch;
+	double		seconds;		/* of audio in it */
+	double		loudness;		/* LUFS before correction */
 	char	   *plan;
 	char	   *server;			/* that answered */
 } JobSaved;
@@ -190,6 +192,7 @@ extern bool job_all_answered(Job *job);
 extern bool job_has_answers(Job *job);
 extern List *job_answered_chunks(Job *job);
 extern bool job_has_saved(Job *job);
+extern void job_measure(Job *job, double *seconds, double *loudness);
 extern void job_written(Job *job);
 extern int	job_saved_number(Job *job, uint32 chunk_no);
 extern bool job_goes_before(Job *job, Job *other);

@@ -43,6 +43,7 @@
 #include "transcribe.h"
 #include "worker/attempts.h"
 #include "worker/progress.h"
+#include "worker/rows.h"
 #include "worker/waiting.h"
 #include "worker/worker.h"
 
@@ -274,30 +275,26 @@ option_text(Jsonb *options, const char *name)
 	return NULL;
 }
 
-/* The columns of a claimed row that make a job, and where they stand in it. */
+/* The columns of a claimed row. */
 enum
 {
-	ROW_ID, ROW_PATH, ROW_SERVER, ROW_OWNER, ROW_ATTEMPTS, ROW_MAX_ATTEMPTS,
-	ROW_PROGRESS, ROW_RUN_AT, ROW_OPTIONS, ROW_SERVED_BY, ROW_ERROR_CODE, ROW_COLUMNS
-};
-
-static const char *const row_columns[ROW_COLUMNS] = {
-	"id", "path", "server", "owner", "attempts", "max_attempts",
-	"progress", "run_at", "options", "served_by", "error_code"
+	ROW_ID = 1, ROW_PATH, ROW_SERVER, ROW_OWNER, ROW_RUN_AT, ROW_ATTEMPTS,
+	ROW_MAX_ATTEMPTS, ROW_PROGRESS, ROW_OPTIONS, ROW_SERVED_BY, ROW_ERROR_CODE,
+	ROW_END
 };
 
 /* A job from a row of the claim; it lives in a context of its own. */
 static Job *
-job_from_row(int row, const int *places)
+job_from_row(int row)
 {
-	Datum		values[ROW_COLUMNS];
-	bool		nulls[ROW_COLUMNS];
+	Datum		values[ROW_END];
+	bool		nulls[ROW_END];
 	Job		   *job;
 	MemoryContext oldcontext;
 	Jsonb	   *options;
 
-	for (int i = 0; i < ROW_COLUMNS; i++)
-		values[i] = column(row, places[i], &nulls[i]);
+	for (int i = ROW_ID; i < ROW_END; i++)
+		values[i] = column(row, i, &nulls[i]);
 	job = job_create(DatumGetInt64(values[ROW_ID]));
 	oldcontext = MemoryContextSwitchTo(job->context);
 	job->path = TextDatumGetCString(values[ROW_PATH]);
@@ -347,6 +344,8 @@ add_saved(List *jobs, int row)
 	saved->stretch.channel = isnull ? WIRE_MIXED : (uint32) DatumGetInt32(value);
 	saved->stretch.start = DatumGetFloat8(column(row, 5, &isnull));
 	saved->stretch.end = DatumGetFloat8(column(row, 6, &isnull));
+	saved->seconds = DatumGetFloat8(column(row, 9, &isnull));
+	saved->loudness = DatumGetFloat8(column(row, 10, &isnull));
 	value = column(row, 7, &isnull);
 	if (!isnull && job->language == NULL)
 		job->language = encoding_to_utf8(TextDatumGetCString(value));
@@ -384,77 +383,6 @@ find_saved(List *jobs)
 }
 
 /*
- * The arguments of a statement that are arrays, while they are filled: an
- * element of each for every row that there is to write.
- */
-typedef struct Columns
-{
-	Statement  *statement;
-	ArrayBuildState *column[STATEMENT_MAX_ARGS];	/* NULL: no array */
-} Columns;
-
-static void
-columns_begin(Columns *columns, Statement *statement)
-{
-	columns->statement = statement;
-	for (int i = 0; i < statement->nargs; i++)
-	{
-		Oid			type = get_element_type(statement->argtypes[i]);
-
-		columns->column[i] = OidIsValid(type) ?
-			initArrayResult(type, CurrentMemoryContext, false) : NULL;
-	}
-}
-
-/* Add the next element of an array; without a value it is NULL. */
-static void
-put_if(Columns *columns, int n, bool has_value, Datum value)
-{
-	ArrayBuildState *column = columns->column[n];
-
-	(void) accumArrayResult(column, value, !has_value, column->element_type,
-							CurrentMemoryContext);
-}
-
-static void
-put(Columns *columns, int n, Datum value)
-{
-	put_if(columns, n, true, value);
-}
-
-/* The same for a text in UTF-8, which may be missing, or empty, which is the same. */
-static void
-put_text(Columns *columns, int n, const char *utf8)
-{
-	bool		given = utf8 != NULL && utf8[0] != '\0';
-
-	put_if(columns, n, given,
-		   given ? CStringGetTextDatum(encoding_from_utf8(utf8)) : (Datum) 0);
-}
-
-/* The same for JSON. */
-static void
-put_jsonb(Columns *columns, int n, const char *utf8)
-{
-	put_if(columns, n, utf8 != NULL, utf8 == NULL ? (Datum) 0 :
-		   DirectFunctionCall1(jsonb_in, CStringGetDatum(encoding_from_utf8(utf8))));
-}
-
-/* Run the statement; arguments that are no arrays are in values, if there are any. */
-static void
-columns_execute(Columns *columns, Datum *others)
-{
-	Datum		values[STATEMENT_MAX_ARGS];
-
-	for (int i = 0; i < columns->statement->nargs; i++)
-	{
-		values[i] = columns->column[i] == NULL ? others[i] :
-			makeArrayResult(columns->column[i], CurrentMemoryContext);
-	}
-	execute(columns->statement, values, NULL);
-}
-
-/*
  * What is queued, in groups (a List of ClaimGroup) in the order of the index,
  * and those that are known already, of each of which the place is given that no
  * job stands before.  One of these that is empty has no first job.
@@ -466,20 +394,29 @@ queue_waiting(List *known)
 		.function = "transcribe_waiting",
 		.nargs = 3, .argtypes = {TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID}
 	};
-	Columns		columns;
+	int			n = list_length(known);
+	Datum	   *queues = palloc_array(Datum, Max(n, 1));
+	Datum	   *due = palloc_array(Datum, Max(n, 1));
+	Datum	   *first = palloc_array(Datum, Max(n, 1));
+	Datum		values[3];
 	List	   *groups = NIL;
 	ListCell   *lc;
 
-	columns_begin(&columns, &statement);
 	foreach(lc, known)
 	{
 		ClaimGroup *group = lfirst(lc);
+		int			i = foreach_current_index(lc);
 
-		put(&columns, 0, CStringGetTextDatum(group->queue));
-		put(&columns, 1, TimestampTzGetDatum(group->due));
-		put(&columns, 2, Int64GetDatum(group->first));
+		queues[i] = CStringGetTextDatum(group->queue);
+		due[i] = TimestampTzGetDatum(group->due);
+		first[i] = Int64GetDatum(group->first);
 	}
-	columns_execute(&columns, NULL);
+	values[0] = PointerGetDatum(construct_array(queues, n, TEXTOID, -1, false,
+												TYPALIGN_INT));
+	values[1] = PointerGetDatum(construct_array(due, n, TIMESTAMPTZOID, sizeof(TimestampTz),
+												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[2] = statement_numbers(first, n);
+	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		ClaimGroup *group = palloc0(sizeof(ClaimGroup));
@@ -523,7 +460,6 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	};
 	NameData	owner;
 	Datum		values[7];
-	int			places[ROW_COLUMNS];
 	MemoryContext oldcontext;
 	List	   *claimed = NIL;
 
@@ -536,11 +472,9 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 	values[5] = TimestampTzGetDatum(group->due);
 	values[6] = Int64GetDatum(group->first);
 	execute(&statement, values, NULL);
-	for (int i = 0; i < ROW_COLUMNS && SPI_processed > 0; i++)
-		places[i] = SPI_fnumber(SPI_tuptable->tupdesc, row_columns[i]);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		Job		   *job = job_from_row(i, places);
+		Job		   *job = job_from_row(i);
 
 		job->priority = group->priority;
 		claimed = lappend(claimed, job);
@@ -632,6 +566,8 @@ queue_hold(int64 incarnation, List *jobs)
 
 	foreach(lc, jobs)
 		((Job *) lfirst(lc))->write_lost = true;
+	if (jobs == NIL)
+		return NIL;
 	execute_of(&statement, incarnation, jobs);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -665,37 +601,40 @@ queue_transcribing(int64 incarnation, List *jobs)
 	FAILPOINT("transcribing_noted");
 }
 
-/* The spans of a chunk, flat, as an array is written. */
-static char *
-spans_text(JobChunk *chunk)
+/* The spans of a chunk, flat. */
+static Datum
+spans_array(JobChunk *chunk)
 {
-	StringInfoData text;
+	int			n = 2 * chunk->nspans;
+	Datum	   *numbers = palloc_array(Datum, Max(n, 1));
 
-	initStringInfo(&text);
 	for (int i = 0; i < chunk->nspans; i++)
-		appendStringInfo(&text, "%c%.17g,%.17g", i == 0 ? '{' : ',',
-						 chunk->spans[i].start, chunk->spans[i].length);
-	appendStringInfoString(&text, chunk->nspans == 0 ? "{}" : "}");
-	return text.data;
+	{
+		numbers[2 * i] = Float8GetDatum(chunk->spans[i].start);
+		numbers[2 * i + 1] = Float8GetDatum(chunk->spans[i].length);
+	}
+	return PointerGetDatum(construct_array(numbers, n, FLOAT8OID, sizeof(float8),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 static void
-put_chunk(Columns *columns, Job *job, JobChunk *chunk)
+put_chunk(Rows *rows, Job *job, JobChunk *chunk)
 {
-	put(columns, 0, Int64GetDatum(job->id));
-	put(columns, 1, CStringGetTextDatum(job->owner));
-	put(columns, 2, Int32GetDatum(job_saved_number(job, chunk->chunk_no)));
-	put(columns, 3, CStringGetTextDatum(job->plan));
-	put(columns, 4, Float8GetDatum(chunk->start));
-	put(columns, 5, Float8GetDatum(chunk->end));
-	put(columns, 6, Float8GetDatum(chunk->seconds));
-	put(columns, 7, CStringGetTextDatum(spans_text(chunk)));
-	put_if(columns, 8, chunk->channel != WIRE_MIXED, Int32GetDatum(chunk->channel));
-	put(columns, 9, Float8GetDatum(chunk->loudness));
-	put_text(columns, 10, job->server.name);
-	put_text(columns, 11, job->options.model != NULL ?
-			 job->options.model : job->server.model);
-	put_text(columns, 12, job->language);
+	rows_put(rows, 0, Int64GetDatum(job->id));
+	rows_put(rows, 1, CStringGetTextDatum(job->owner));
+	rows_put(rows, 2, Int32GetDatum(job_saved_number(job, chunk->chunk_no)));
+	rows_put(rows, 3, CStringGetTextDatum(job->plan));
+	rows_put(rows, 4, Float8GetDatum(chunk->start));
+	rows_put(rows, 5, Float8GetDatum(chunk->end));
+	rows_put(rows, 6, Float8GetDatum(chunk->seconds));
+	rows_put(rows, 7, spans_array(chunk));
+	rows_put_if(rows, 8, chunk->channel != WIRE_MIXED, Int32GetDatum(chunk->channel));
+	rows_put(rows, 9, Float8GetDatum(chunk->loudness));
+	rows_put_text(rows, 10, job->server.name);
+	rows_put_text(rows, 11, job->options.model != NULL ?
+				  job->options.model : job->server.model);
+	rows_put_text(rows, 12, job->language);
+	rows_next(rows);
 }
 
 /* Save the answers that have come. */
@@ -703,39 +642,41 @@ void
 queue_save_chunks(List *jobs)
 {
 	static Statement statement = {
-		.function = "transcribe_save_chunks",
-		.nargs = 13, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-			TEXTARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID,
-			TEXTARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID,
-			TEXTARRAYOID, TEXTARRAYOID}
+		.function = "transcribe_save_chunks", .nargs = 1
 	};
-	Columns		columns;
+	static const char *const columns[] = {
+		"job_id", "owner", "chunk_no", "plan", "start_s", "end_s", "audio_s",
+		"spans", "channel", "loudness_lufs", "server", "model", "language"
+	};
+	Rows		rows;
+	Datum		values[1];
 	ListCell   *lc;
 
-	columns_begin(&columns, &statement);
+	rows_begin(&rows, &statement, schema, "transcribe_new_chunk", columns, lengthof(columns));
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);
 		ListCell   *cell;
 
 		foreach(cell, job_answered_chunks(job))
-			put_chunk(&columns, job, lfirst(cell));
+			put_chunk(&rows, job, lfirst(cell));
 	}
-	columns_execute(&columns, NULL);
+	values[0] = rows_array(&rows);
+	execute(&statement, values, NULL);
 }
 
 /* A time in seconds, to the millisecond. */
-static void
-put_seconds(Columns *columns, int n, double value)
+static Datum
+seconds_datum(double value)
 {
-	put(columns, n, Float8GetDatum(rint(value * 1000) / 1000));
+	return Float8GetDatum(rint(value * 1000) / 1000);
 }
 
 /* A number that a server may have left out. */
 static void
-put_number(Columns *columns, int n, double value)
+put_number(Rows *rows, int n, double value)
 {
-	put_if(columns, n, value != RESPONSE_NO_NUMBER, Float8GetDatum(value));
+	rows_put_if(rows, n, value != RESPONSE_NO_NUMBER, Float8GetDatum(value));
 }
 
 /* Save segments of their answers, in a List of QueueSegment. */
@@ -743,38 +684,43 @@ void
 queue_save_segments(List *segments)
 {
 	static Statement statement = {
-		.function = "transcribe_save_segments",
-		.nargs = 14, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-			INT4ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID,
-			TEXTARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID,
-			FLOAT8ARRAYOID, JSONBARRAYOID, TEXTARRAYOID}
+		.function = "transcribe_save_segments", .nargs = 1
 	};
-	Columns		columns;
+	static const char *const columns[] = {
+		"job_id", "owner", "chunk_no", "n", "start_s", "end_s", "text", "speaker",
+		"channel", "avg_logprob", "compression_ratio", "no_speech_prob", "words",
+		"language"
+	};
+	Rows		rows;
+	Datum		values[1];
 	ListCell   *lc;
 
-	columns_begin(&columns, &statement);
+	rows_begin(&rows, &statement, schema, "transcribe_new_segment", columns,
+			   lengthof(columns));
 	foreach(lc, segments)
 	{
 		QueueSegment *segment = lfirst(lc);
 		Job		   *job = segment->job;
 		uint32		channel = segment->chunk->channel;
 
-		put(&columns, 0, Int64GetDatum(job->id));
-		put(&columns, 1, CStringGetTextDatum(job->owner));
-		put(&columns, 2, Int32GetDatum(job_saved_number(job, segment->chunk->chunk_no)));
-		put(&columns, 3, Int32GetDatum(segment->n));
-		put_seconds(&columns, 4, segment->start);
-		put_seconds(&columns, 5, segment->end);
-		put_text(&columns, 6, segment->answer->text);
-		put_text(&columns, 7, segment->answer->speaker);
-		put_if(&columns, 8, channel != WIRE_MIXED, Int32GetDatum(channel));
-		put_number(&columns, 9, segment->answer->avg_logprob);
-		put_number(&columns, 10, segment->answer->compression_ratio);
-		put_number(&columns, 11, segment->answer->no_speech_prob);
-		put_jsonb(&columns, 12, segment->words);
-		put_text(&columns, 13, segment->language);
+		rows_put(&rows, 0, Int64GetDatum(job->id));
+		rows_put(&rows, 1, CStringGetTextDatum(job->owner));
+		rows_put(&rows, 2, Int32GetDatum(job_saved_number(job, segment->chunk->chunk_no)));
+		rows_put(&rows, 3, Int32GetDatum(segment->n));
+		rows_put(&rows, 4, seconds_datum(segment->start));
+		rows_put(&rows, 5, seconds_datum(segment->end));
+		rows_put_text(&rows, 6, segment->answer->text);
+		rows_put_text(&rows, 7, segment->answer->speaker);
+		rows_put_if(&rows, 8, channel != WIRE_MIXED, Int32GetDatum(channel));
+		put_number(&rows, 9, segment->answer->avg_logprob);
+		put_number(&rows, 10, segment->answer->compression_ratio);
+		put_number(&rows, 11, segment->answer->no_speech_prob);
+		rows_put_jsonb(&rows, 12, segment->words);
+		rows_put_text(&rows, 13, segment->language);
+		rows_next(&rows);
 	}
-	columns_execute(&columns, NULL);
+	values[0] = rows_array(&rows);
+	execute(&statement, values, NULL);
 }
 
 /* Note how far the jobs are. */
@@ -783,39 +729,43 @@ queue_save_progress(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
 		.function = "transcribe_save_progress",
-		.nargs = 3, .argtypes = {INT8OID, INT8ARRAYOID, INT4ARRAYOID}
+		.nargs = 2, .argtypes = {INT8OID}
 	};
-	Columns		columns;
-	Datum		values[3] = {Int64GetDatum(incarnation)};
+	static const char *const columns[] = {"job_id", "progress"};
+	Rows		rows;
+	Datum		values[2] = {Int64GetDatum(incarnation)};
 	ListCell   *lc;
 
-	columns_begin(&columns, &statement);
+	rows_begin(&rows, &statement, schema, "transcribe_new_progress", columns, lengthof(columns));
 	foreach(lc, jobs)
 	{
-		put(&columns, 1, Int64GetDatum(((Job *) lfirst(lc))->id));
-		put(&columns, 2, Int32GetDatum(progress_percent(lfirst(lc))));
+		rows_put(&rows, 0, Int64GetDatum(((Job *) lfirst(lc))->id));
+		rows_put(&rows, 1, Int32GetDatum(progress_percent(lfirst(lc))));
+		rows_next(&rows);
 	}
-	columns_execute(&columns, values);
+	values[1] = rows_array(&rows);
+	execute(&statement, values, NULL);
 }
 
 static void
-put_attempt(Columns *columns, Job *job, const AttemptRequest *request)
+put_attempt(Rows *rows, Job *job, const AttemptRequest *request)
 {
-	put(columns, 0, Int64GetDatum(job->id));
-	put(columns, 1, CStringGetTextDatum(job->owner));
-	put(columns, 2, Int32GetDatum(request->attempt));
-	put(columns, 3, Int32GetDatum(request->chunk_no));
-	put_text(columns, 4, request->server);
-	put_text(columns, 5, request->model);
-	put(columns, 6, TimestampTzGetDatum(request->started));
-	put_seconds(columns, 7, request->elapsed);
-	put_seconds(columns, 8, request->audio);
-	put(columns, 9, Int64GetDatum(request->sent));
-	put_if(columns, 10, request->status != 0, Int32GetDatum(request->status));
-	put_text(columns, 11, request->code);
-	put_text(columns, 12, request->error);
-	put_text(columns, 13, request->request_id);
-	put_jsonb(columns, 14, request->usage);
+	rows_put(rows, 0, Int64GetDatum(job->id));
+	rows_put(rows, 1, CStringGetTextDatum(job->owner));
+	rows_put(rows, 2, Int32GetDatum(request->attempt));
+	rows_put(rows, 3, Int32GetDatum(request->chunk_no));
+	rows_put_text(rows, 4, request->server);
+	rows_put_text(rows, 5, request->model);
+	rows_put(rows, 6, TimestampTzGetDatum(request->started));
+	rows_put(rows, 7, seconds_datum(request->elapsed));
+	rows_put(rows, 8, seconds_datum(request->audio));
+	rows_put(rows, 9, Int64GetDatum(request->sent));
+	rows_put_if(rows, 10, request->status != 0, Int32GetDatum(request->status));
+	rows_put_text(rows, 11, request->code);
+	rows_put_text(rows, 12, request->error);
+	rows_put_text(rows, 13, request->request_id);
+	rows_put_jsonb(rows, 14, request->usage);
+	rows_next(rows);
 }
 
 /* Note the requests that have ended; whether claims are lost or not. */
@@ -823,25 +773,28 @@ void
 queue_save_attempts(List *jobs)
 {
 	static Statement statement = {
-		.function = "transcribe_save_attempts",
-		.nargs = 15, .argtypes = {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID,
-			INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-			FLOAT8ARRAYOID, FLOAT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID,
-			TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, JSONBARRAYOID}
+		.function = "transcribe_save_attempts", .nargs = 1
 	};
-	Columns		columns;
+	static const char *const columns[] = {
+		"job_id", "owner", "attempt", "chunk_no", "server", "model", "started_at",
+		"elapsed_s", "audio_s", "sent_bytes", "http_status", "error_code", "error",
+		"request_id", "usage"
+	};
+	Rows		rows;
+	Datum		values[1];
 	ListCell   *lc;
 
-	columns_begin(&columns, &statement);
+	rows_begin(&rows, &statement, schema, "transcribe_new_attempt", columns, lengthof(columns));
 	foreach(lc, jobs)
 	{
 		Job		   *job = lfirst(lc);
 		ListCell   *cell;
 
 		foreach(cell, job->ended_requests)
-			put_attempt(&columns, job, lfirst(cell));
+			put_attempt(&rows, job, lfirst(cell));
 	}
-	columns_execute(&columns, NULL);
+	values[0] = rows_array(&rows);
+	execute(&statement, values, NULL);
 }
 
 /* The server that this attempt has sent something to, or NULL. */
@@ -864,48 +817,59 @@ replace_older(List *jobs)
 	execute(&statement, values, NULL);
 }
 
-/* Complete jobs all of whose chunks are saved. */
+static void
+put_completed(Rows *rows, Job *job)
+{
+	double		seconds;
+	double		loudness;
+
+	job_measure(job, &seconds, &loudness);
+	rows_put(rows, 0, Int64GetDatum(job->id));
+	rows_put_text(rows, 1, job->language);
+	rows_put(rows, 2, Float8GetDatum(job->end.duration));
+	rows_put(rows, 3, Float8GetDatum(seconds));
+	rows_put(rows, 4, Float8GetDatum(job->end.duration * job->source.streams - seconds));
+	rows_put_if(rows, 5, seconds > 0, Float8GetDatum(loudness));
+	rows_put_text(rows, 6, job->end.damaged ? job->end.detail : NULL);
+	rows_put_if(rows, 7, job->end.missing >= 0, Float8GetDatum(job->end.missing));
+
+	/* FFmpeg gives a container all the names that it may have. */
+	rows_put_text(rows, 8, psprintf("%.*s/%s", (int) strcspn(job->source.container, ","),
+									job->source.container, job->source.codec));
+	rows_put(rows, 9, Int32GetDatum(job->source.sample_rate));
+	rows_put(rows, 10, Int32GetDatum(job->source.channels));
+	rows_put_text(rows, 11, asked_server(job));
+	rows_next(rows);
+}
+
+/* Complete jobs all of whose chunks are saved, or are about to be. */
 void
 queue_complete(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
 		.function = "transcribe_complete",
-		.nargs = 12, .argtypes = {INT8OID, INT8ARRAYOID, INT4ARRAYOID,
-			TEXTARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID,
-			TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID}
+		.nargs = 2, .argtypes = {INT8OID}
 	};
-	Columns		columns;
-	Datum		values[12] = {Int64GetDatum(incarnation)};
+	static const char *const columns[] = {
+		"job_id", "language", "duration_s", "speech_s", "trimmed_s", "loudness_lufs",
+		"damaged", "missing_s", "source_format", "sample_rate", "channels", "served_by"
+	};
+	Rows		rows;
+	Datum		values[2] = {Int64GetDatum(incarnation)};
 	List	   *replacing = NIL;
-	Datum	   *calling = palloc_array(Datum, Max(list_length(jobs), 1));
-	int			ncalling = 0;
+	Datum	   *ended = palloc_array(Datum, Max(list_length(jobs), 1));
+	int			nended = 0;
 	ListCell   *lc;
 
-	columns_begin(&columns, &statement);
+	rows_begin(&rows, &statement, schema, "transcribe_completion", columns, lengthof(columns));
 	foreach(lc, jobs)
 	{
-		Job		   *job = lfirst(lc);
-
-		/* Unless all its chunks turn out to be there. */
-		job->write_lost = true;
-		put(&columns, 1, Int64GetDatum(job->id));
-		put(&columns, 2, Int32GetDatum(list_length(job->saved) +
-									   list_length(job->chunks)));
-		put_text(&columns, 3, job->language);
-		put(&columns, 4, Float8GetDatum(job->end.duration));
-		put_text(&columns, 5, job->end.damaged ? job->end.detail : NULL);
-		put_if(&columns, 6, job->end.missing >= 0, Float8GetDatum(job->end.missing));
-
-		/* FFmpeg gives a container all the names that it may have. */
-		put_text(&columns, 7, psprintf("%.*s/%s",
-									   (int) strcspn(job->source.container, ","),
-									   job->source.container, job->source.codec));
-		put(&columns, 8, Int32GetDatum(job->source.sample_rate));
-		put(&columns, 9, Int32GetDatum(job->source.channels));
-		put(&columns, 10, Int32GetDatum(job->source.streams));
-		put_text(&columns, 11, asked_server(job));
+		/* Unless the claim turns out to hold. */
+		((Job *) lfirst(lc))->write_lost = true;
+		put_completed(&rows, lfirst(lc));
 	}
-	columns_execute(&columns, values);
+	values[1] = rows_array(&rows);
+	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Job		   *job = job_of_row(jobs, i);
@@ -913,14 +877,13 @@ queue_complete(int64 incarnation, List *jobs)
 
 		job->write_lost = false;
 		ended_at_commit(job->id);
+		ended[nended++] = Int64GetDatum(job->id);
 		if (DatumGetBool(column(i, 2, &isnull)))
 			replacing = lappend(replacing, job);
-		if (DatumGetBool(column(i, 3, &isnull)))
-			calling[ncalling++] = Int64GetDatum(job->id);
 	}
 	if (replacing != NIL)
 		replace_older(replacing);
-	call_back(calling, ncalling);
+	call_back(ended, nended);
 }
 
 /* Which of the two statuses that a failed attempt may lead to. */
@@ -933,37 +896,45 @@ failed_status(int row)
 	return strcmp(status, "failed") == 0 ? "failed" : "queued";
 }
 
+static void
+put_failure(Rows *rows, Job *job)
+{
+	JobFailure *failure = job->failure;
+	Interval   *delay = palloc0(sizeof(Interval));
+
+	delay->time = failure->delay * INT64CONST(1000);
+	rows_put(rows, 0, Int64GetDatum(job->id));
+	rows_put_text(rows, 1, failure->error);
+	rows_put(rows, 2, CStringGetTextDatum(failure->code));
+	rows_put_if(rows, 3, failure->retry, IntervalPGetDatum(delay));
+	rows_put(rows, 4, BoolGetDatum(failure->charge));
+	rows_put(rows, 5, BoolGetDatum(failure->crashed));
+	rows_put_text(rows, 6, asked_server(job));
+	rows_next(rows);
+}
+
 /* End attempts that failed; the jobs learn what they are now. */
 void
 queue_fail(int64 incarnation, List *jobs)
 {
 	static Statement statement = {
 		.function = "transcribe_fail",
-		.nargs = 8, .argtypes = {INT8OID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-			INTERVALARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TEXTARRAYOID}
+		.nargs = 2, .argtypes = {INT8OID}
 	};
-	Columns		columns;
-	Datum		values[8] = {Int64GetDatum(incarnation)};
+	static const char *const columns[] = {
+		"job_id", "error", "error_code", "retry_in", "charged", "crashed", "served_by"
+	};
+	Rows		rows;
+	Datum		values[2] = {Int64GetDatum(incarnation)};
 	Datum	   *ended = palloc_array(Datum, Max(list_length(jobs), 1));
 	int			nended = 0;
 	ListCell   *lc;
 
-	columns_begin(&columns, &statement);
+	rows_begin(&rows, &statement, schema, "transcribe_failure", columns, lengthof(columns));
 	foreach(lc, jobs)
-	{
-		Job		   *job = lfirst(lc);
-		JobFailure *failure = job->failure;
-		Interval	delay = {.time = failure->delay * INT64CONST(1000)};
-
-		put(&columns, 1, Int64GetDatum(job->id));
-		put_text(&columns, 2, failure->error);
-		put(&columns, 3, CStringGetTextDatum(failure->code));
-		put_if(&columns, 4, failure->retry, IntervalPGetDatum(&delay));
-		put(&columns, 5, BoolGetDatum(failure->charge));
-		put(&columns, 6, BoolGetDatum(failure->crashed));
-		put_text(&columns, 7, asked_server(job));
-	}
-	columns_execute(&columns, values);
+		put_failure(&rows, lfirst(lc));
+	values[1] = rows_array(&rows);
+	execute(&statement, values, NULL);
 	waiting_lower(GetCurrentTransactionStartTimestamp());
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

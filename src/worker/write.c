@@ -97,29 +97,41 @@ change(int64 incarnation, List *jobs, bool (*wants) (Job *),
 /*
  * Put into the rows of the jobs, and beside them, whatever there is to put.  Of
  * one whose claim is lost only what was asked of servers.
+ *
+ * Which claims hold is found out by locking the rows: those of jobs that
+ * complete by the statement that completes them, the others by one that does
+ * nothing else.  What stands beside a row comes after that.
  */
 static void
 write_rows(int64 incarnation, List *jobs)
 {
+	List	   *completing;
+	List	   *there;
 	List	   *requested = NIL;
 	ListCell   *lc;
 
 	jobs = queue_by_id(jobs);
 	foreach(lc, jobs)
+	{
 		((Job *) lfirst(lc))->write_status = NULL;
-	jobs = queue_hold(incarnation, jobs);
-	foreach(lc, jobs)
+		((Job *) lfirst(lc))->write_lost = false;
+	}
+	change(incarnation, jobs, starts_over, queue_start_over, NULL);
+	change(incarnation, jobs, completes, queue_complete, "completed");
+	completing = select_jobs(jobs, completes);
+	there = queue_by_id(list_concat(queue_hold(incarnation,
+											   list_difference_ptr(jobs, completing)),
+									completing));
+	foreach(lc, there)
 	{
 		if (((Job *) lfirst(lc))->ended_requests != NIL)
 			requested = lappend(requested, lfirst(lc));
 	}
 	if (requested != NIL)
 		queue_save_attempts(requested);
-	change(incarnation, jobs, starts_over, queue_start_over, NULL);
-	change(incarnation, jobs, begins_transcribing, queue_transcribing, "transcribing");
-	change(incarnation, jobs, job_has_answers, save_answers, NULL);
-	change(incarnation, jobs, fails, queue_fail, NULL);
-	change(incarnation, jobs, completes, queue_complete, "completed");
+	change(incarnation, there, begins_transcribing, queue_transcribing, "transcribing");
+	change(incarnation, there, job_has_answers, save_answers, NULL);
+	change(incarnation, there, fails, queue_fail, NULL);
 }
 
 /* Whether a change of the job is one that is announced. */

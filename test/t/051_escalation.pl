@@ -191,8 +191,8 @@ my @scripts = (
 		'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
 		'transcribe_job_result(integer)', 'transcribe_search_vector(varchar, text)', 'transcribe_search_vector(text, varchar)',
 		'transcribe_search_config(varchar)', 'transcribe_result(varchar)', 'transcribe_purge(timestamptz, timestamptz)',
-		'transcribe_fail(bigint, bigint[], text[], text[], interval[], boolean[], boolean[])',
-		'transcribe_complete(bigint, bigint[], integer[], text[], double precision[])'), fires => 'SELECT transcribe_result(1::text::varchar)' ],
+		'transcribe_fail(bigint, anyarray)', 'transcribe_complete(bigint, anyarray)', 'transcribe_save_chunks(anyarray)',
+		'unnest(public.transcribe_new_chunk[])', 'unnest(public.transcribe_completion[])'), fires => 'SELECT transcribe_result(1::text::varchar)' ],
 	[ 'operators and functions in the schema', join('', map { s/evil\./public./gr } $tools =~ /^(CREATE FUNCTION evil\.(?!trig|f\().*?\$\$;\n|CREATE OPERATOR .*?\n)/msg),
 		fires => 'SELECT public.octet_length(1::text)' ],
 	[ 'the search path', "ALTER ROLE attacker SET search_path = evil, pg_catalog, public; SET search_path = evil, pg_catalog, public; $calls",
@@ -224,9 +224,9 @@ my @scripts = (
 		SELECT transcribe_adopt(); SELECT transcribe_live_progress(); SELECT * FROM transcribe_problems; SELECT * FROM transcribe_check(false) WHERE item !~ '^directory';
 		SELECT encode(transcribe_piece(n, 0), 'escape') FROM generate_series(1, 2000) n; SELECT encode(data, 'escape') FROM transcribe_recordings", shows => qr/segment 1|victim|$audio|secret/ ],
 	[ 'writing by the worker\'s functions', "SELECT transcribe_give_back(claimed_by, ARRAY[id]) FROM transcribe_jobs; SELECT transcribe_start_over(1, ARRAY(SELECT generate_series(1, 2000)::bigint));
-		SELECT transcribe_fail(1, ARRAY[1::bigint], ARRAY['x'], ARRAY['x'], ARRAY[NULL::interval], ARRAY[true], ARRAY[false]);
-		SELECT transcribe_save_attempts(ARRAY[1], ARRAY['x'], ARRAY[1], ARRAY[0], ARRAY['x'], NULL, ARRAY['2000-01-01'::timestamptz], ARRAY[1], ARRAY[1], ARRAY[1], NULL, NULL, NULL, NULL, NULL);
-		SELECT transcribe_complete(1, ARRAY(SELECT generate_series(1, 2000)::bigint), ARRAY[0], NULL, NULL);
+		SELECT transcribe_fail(1, ARRAY[(1, 'x', 'x', NULL, true, false, NULL)::transcribe_failure]);
+		SELECT transcribe_save_attempts(ARRAY[(1, 'x', 1, 0, 'x', NULL, '2000-01-01', 1, 1, 1, NULL, NULL, NULL, NULL, NULL)::transcribe_new_attempt]);
+		SELECT transcribe_complete(1, ARRAY(SELECT jsonb_populate_record(NULL::transcribe_completion, jsonb_build_object('job_id', n)) FROM generate_series(1, 2000) n));
 		SELECT transcribe_forget_recordings(1, 2000, 2000); DELETE FROM transcribe_recordings; UPDATE transcribe_recordings SET data = 'x'" ],
 	[ 'jobs of another\'s', "INSERT INTO transcribe_jobs (session_id, path, server, owner, home) VALUES ('x', '/etc/passwd', 'whisper', 'victim', transcribe_home())", refused => qr/row-level security/ ],
 	[ 'jobs by COPY', "COPY transcribe_jobs (session_id, path, server, owner, home) FROM STDIN;\nx\t/etc/passwd\twhisper\tvictim\t1\n\\.\n", refused => qr/row-level security|COPY FROM not supported/ ],
