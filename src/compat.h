@@ -75,11 +75,11 @@
 	ExecInsertIndexTuples(target, slot, estate, false, true, conflict, NIL, false)
 #endif
 #if PG_VERSION_NUM < 180000
-#define transcribe_check_index_constraints(target, slot, estate, other) \
-	ExecCheckIndexConstraints(target, slot, estate, other, NIL)
+#define transcribe_check_index_constraints(target, slot, estate, other, arbiters) \
+	ExecCheckIndexConstraints(target, slot, estate, other, arbiters)
 #else
-#define transcribe_check_index_constraints(target, slot, estate, other) \
-	ExecCheckIndexConstraints(target, slot, estate, other, NULL, NIL)
+#define transcribe_check_index_constraints(target, slot, estate, other, arbiters) \
+	ExecCheckIndexConstraints(target, slot, estate, other, NULL, arbiters)
 #endif
 
 /* 17: a wait-event set belongs to a resource owner; NULL: to the session */

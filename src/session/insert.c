@@ -11,7 +11,8 @@
  * what the executor does for INSERT ... ON CONFLICT DO NOTHING.
  *
  * Only the plain case is served: where somebody has put triggers, rules or
- * indexes of other kinds on the table, and where another row is in the way, nothing is inserted, and the caller does it with SQL.
+ * indexes of other kinds on the table, and where another row is in the way,
+ * nothing is inserted, and the caller does it with SQL.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,6 +51,7 @@ static Oid	relid = InvalidOid;
 static EState *estate;
 static ResultRelInfo *target;	/* open only while a row is inserted */
 static Oid *index_ids;
+static List *arbiters;			/* the index that keeps out a second active job */
 static TupleTableSlot *slot;
 static AttrNumber id_column;
 static AttrNumber given_columns[INSERT_COLUMNS];
@@ -89,11 +91,12 @@ prepare_default(Relation rel, AttrNumber column)
 	return expression == NULL ? NULL : ExecPrepareExpr((Expr *) expression, estate);
 }
 
-/* Note the indexes of the target; false if one is of another kind. */
+/* Note the indexes of the target; false if they are not of the kinds known here. */
 static bool
 note_indexes(void)
 {
 	index_ids = palloc_array(Oid, Max(target->ri_NumIndices, 1));
+	arbiters = NIL;
 	for (int i = 0; i < target->ri_NumIndices; i++)
 	{
 		Relation	index = target->ri_IndexRelationDescs[i];
@@ -102,8 +105,10 @@ note_indexes(void)
 			index->rd_rel->relam != HASH_AM_OID)
 			return false;
 		index_ids[i] = RelationGetRelid(index);
+		if (index->rd_index->indisexclusion)
+			arbiters = lappend_oid(arbiters, index_ids[i]);
 	}
-	return true;
+	return arbiters != NIL;
 }
 
 /* Make all that is made once. */
@@ -177,9 +182,10 @@ fill_slot(const Datum *values)
 }
 
 /*
- * Insert the row in the slot unless another one keeps it out.  One that is
- * inserted by another session at the same moment shows only in the index: hence
- * the speculative insertion, of which the other waits for the outcome.
+ * Insert the row in the slot unless another one keeps it out.  That is looked for
+ * first where it is no surprise, and leaves nothing behind.  One that is inserted
+ * by another session at the same moment shows only in the index: hence the
+ * speculative insertion, of which the other waits for the outcome.
  */
 static bool
 insert_row(Relation rel)
@@ -191,7 +197,8 @@ insert_row(Relation rel)
 
 	ExecComputeStoredGenerated(target, estate, slot, CMD_INSERT);
 	ExecConstraints(target, slot, estate);
-	if (!transcribe_check_index_constraints(target, slot, estate, &other))
+	if (!transcribe_check_index_constraints(target, slot, estate, &other,
+											arbiters))
 		return false;
 	token = SpeculativeInsertionLockAcquire(xid);
 	table_tuple_insert_speculative(rel, slot, estate->es_output_cid, 0, NULL, token);

@@ -80,8 +80,9 @@ class Ours:
         self.database = database
         self.session = Session(sockets, database)
         self.session.query("CREATE EXTENSION transcribe")
+        recording, = self.session.query(f"SELECT quote_literal({RECORDING})")
         self.session.prepare(
-            "enqueue", f"SELECT transcribe_enqueue($1::text, {RECORDING})")
+            "enqueue", f"SELECT transcribe_enqueue($1::text, {recording})")
         self.server("whisper", 0)
         for name in TEN:
             self.server(name, 5)
@@ -100,7 +101,7 @@ class Ours:
 
     def enqueue(self, name):
         """Enqueue a job."""
-        self.session.execute("enqueue", name)
+        self.session.execute(b"enqueue", str(name).encode())
 
     def fill(self, count, more=""):
         """Enqueue many in a statement."""

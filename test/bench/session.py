@@ -18,10 +18,14 @@ class Session:
     libpq.PQexecPrepared.restype = ctypes.c_void_p
     libpq.PQgetvalue.restype = ctypes.c_char_p
     libpq.PQresultErrorMessage.restype = ctypes.c_char_p
+    libpq.PQresultStatus.argtypes = [ctypes.c_void_p]
+    libpq.PQclear.argtypes = [ctypes.c_void_p]
+    TUPLES = 2                  # PGRES_TUPLES_OK
 
     def __init__(self, sockets, database):
         self.connection = ctypes.c_void_p(self.libpq.PQconnectdb(
             f"host={sockets} dbname={database}".encode()))
+        self.parameter = (ctypes.c_char_p * 1)()
 
     def close(self):
         """Disconnect."""
@@ -37,10 +41,15 @@ class Session:
             self.connection, name.encode(), sql.encode(), 0, None))
 
     def execute(self, name, value):
-        """Run one that is prepared, with a value for its parameter."""
-        values = (ctypes.c_char_p * 1)(str(value).encode())
-        return self.values(self.libpq.PQexecPrepared(
-            self.connection, name.encode(), 1, values, None, None, 0))
+        """Run one that is prepared, with a value for its parameter; nobody
+        asks for its rows."""
+        libpq = self.libpq
+        self.parameter[0] = value
+        result = libpq.PQexecPrepared(self.connection, name, 1, self.parameter,
+                                      None, None, 0)
+        if libpq.PQresultStatus(result) != self.TUPLES:
+            self.values(result)
+        libpq.PQclear(result)
 
     def values(self, result):
         """The first column of a result, which is done with then."""
