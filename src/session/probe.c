@@ -176,7 +176,7 @@ drive(Probe *probe)
 			job_send_chunk(job, chunk);
 			continue;
 		}
-		job_check_deadlines(job);
+		job_check_deadlines(job, worker_clock());
 		if ((job->chunks == NIL || probe->media_only) && worker_clock() > deadline)
 			job_fail(job, "media_timeout", true, true, -1,
 					 "preparing a sentence took longer than %d s",

@@ -154,7 +154,7 @@ dispatch_requests(List *jobs, bool give_way, int64 *wake_at)
 	ListCell   *lc;
 
 	foreach(lc, jobs)
-		job_check_deadlines(lfirst(lc));
+		job_check_deadlines(lfirst(lc), now);
 	while ((next = next_sender(jobs, give_way, now, wake_at)) != NULL)
 		worker_do_for_job(next, send_step, NULL);
 	foreach(lc, jobs)

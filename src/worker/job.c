@@ -1079,9 +1079,8 @@ job_send_chunk(Job *job, JobChunk *chunk)
 
 /* Notice what should have come to an end by itself, and has not. */
 void
-job_check_deadlines(Job *job)
+job_check_deadlines(Job *job, int64 now)
 {
-	int64		now = worker_clock();
 	ListCell   *lc;
 
 	if (job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING)

@@ -184,7 +184,7 @@ extern void job_agent_died(Job *job, const char *how);
 extern void job_await_restart(Job *job, const char *program);
 extern bool job_awaits_restart(Job *job);
 extern void job_drop(Job *job);
-extern void job_check_deadlines(Job *job);
+extern void job_check_deadlines(Job *job, int64 now);
 extern bool job_wants_write(Job *job, int64 now);
 extern bool job_notes_transcribing(Job *job, int64 now);
 extern bool job_wants_durable_write(Job *job);
