@@ -1830,7 +1830,9 @@ COMMENT ON FUNCTION transcribe_saved(bigint[]) IS
 -- or as rows.  Those who write into the jobs' own rows return the jobs whose claim
 -- holds.  Those who write beside them rely on its having been found to: by the
 -- statement that completes the jobs, or by transcribe_hold.  What these two say holds
--- until the transaction ends, since the rows are locked.
+-- until the transaction ends, since the rows are locked.  Those that join rows by id
+-- say what a status is not, so that transcribe_jobs_running cannot be taken for it:
+-- under an old snapshot that is as long as all that has run since.
 --
 -- The rows have types of their own: no table may be altered whose row type a
 -- function's body uses.
@@ -1976,7 +1978,7 @@ BEGIN ATOMIC
     FROM pg_catalog.unnest(transcribe_save_progress.progress) AS g
     WHERE j.id = g.job_id
       AND j.claimed_by = transcribe_save_progress.incarnation
-      AND j.status IN ('preprocessing', 'transcribing')
+      AND j.status NOT IN ('queued', 'completed', 'failed', 'cancelled')
       AND j.progress < g.progress
     RETURNING j.id;
 END;
@@ -2007,7 +2009,6 @@ COMMENT ON TYPE transcribe_new_attempt IS
 CREATE FUNCTION transcribe_save_attempts(attempts transcribe_new_attempt[]) RETURNS void
 LANGUAGE sql VOLATILE
 BEGIN ATOMIC
-    -- Whoever has all rights on the sequence may set it back.
     INSERT INTO transcribe_attempts (job_id, owner, attempt, chunk_no, server,
                                      model, started_at, elapsed_s, audio_s,
                                      sent_bytes, http_status, error_code, error,
@@ -2016,8 +2017,7 @@ BEGIN ATOMIC
            g.model, g.started_at, g.elapsed_s, g.audio_s,
            g.sent_bytes, g.http_status, g.error_code, g.error,
            g.request_id, g.usage
-    FROM pg_catalog.unnest(transcribe_save_attempts.attempts) AS g
-    ON CONFLICT DO NOTHING;
+    FROM pg_catalog.unnest(transcribe_save_attempts.attempts) AS g;
 END;
 REVOKE ALL ON FUNCTION transcribe_save_attempts(transcribe_new_attempt[]) FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_save_attempts(transcribe_new_attempt[]) IS
@@ -2064,7 +2064,7 @@ BEGIN ATOMIC
     FROM pg_catalog.unnest(transcribe_complete.completions) AS g
     WHERE j.id = g.job_id
       AND j.claimed_by = transcribe_complete.incarnation
-      AND j.status IN ('preprocessing', 'transcribing')
+      AND j.status NOT IN ('queued', 'completed', 'failed', 'cancelled')
     RETURNING j.id, EXISTS (
         SELECT FROM transcribe_jobs o
         WHERE o.session_id = j.session_id AND o.owner = j.owner
@@ -2159,7 +2159,7 @@ BEGIN ATOMIC
         FROM pg_catalog.unnest(transcribe_fail.failures) AS g
              JOIN transcribe_jobs j ON j.id = g.job_id
         WHERE j.claimed_by = transcribe_fail.incarnation
-          AND j.status IN ('preprocessing', 'transcribing')
+          AND j.status NOT IN ('queued', 'completed', 'failed', 'cancelled')
         FOR NO KEY UPDATE OF j)
     UPDATE transcribe_jobs j
     SET status = CASE WHEN v.final THEN 'failed' ELSE 'queued' END,

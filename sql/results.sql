@@ -246,6 +246,12 @@ SELECT pg_temp.buffers($$ SELECT * FROM transcribe_waiting$$ || :'known') < 50 A
 SELECT pg_temp.buffers(format('SELECT * FROM transcribe_claim(7, ''whisper'', current_user, 0, 10, %L, %s)', :'run_at', :'id')) < 500 AS few;
 SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 200);
 SELECT pg_temp.buffers('SELECT * FROM transcribe_waiting' || :'known') < 100 AS few;
+-- nor do the ends of jobs read what else is running, or has been
+SELECT pg_temp.buffers(format('SELECT * FROM transcribe_%s', call)) < 100 AS few
+FROM (VALUES ('save_progress(7, ARRAY[(%s, 50)::transcribe_new_progress])'),
+             ('complete(7, ARRAY[jsonb_populate_record(NULL::transcribe_completion, ''{"job_id": %s}'')])'),
+             ('fail(7, ARRAY[(%s, ''no'', ''no'', NULL, true, false, NULL)::transcribe_failure])')) AS calls (pattern),
+     LATERAL (SELECT format(pattern, max(id)) FROM transcribe_jobs WHERE claimed_by = 7) AS c (call);
 ROLLBACK;
 
 TRUNCATE transcribe_jobs, transcribe_chunks, transcribe_chunk_segments, transcribe_attempts;

@@ -256,7 +256,8 @@ write_jobs(int64 incarnation, List *writers, bool *passes)
  * One job's transaction fails by itself.  The answer, which is paid for, stays
  * in memory and its turn comes again: a lock that is held is let go some time, a
  * full disk is emptied.  Any other error that comes over and over ends the
- * attempt.
+ * attempt; but what it is about may be the requests only, whose numbers come from
+ * a sequence that others may set back.
  */
 static void
 defer_write(Job *job, bool passes)
@@ -265,6 +266,10 @@ defer_write(Job *job, bool passes)
 
 	job->write_errors++;
 	job->write_after = now + ERROR_PAUSE_MS * Min(job->write_errors, 60);
+
+	/* A result is worth more than the history of its requests. */
+	if (!passes && job->write_errors > 1)
+		job->ended_requests = NIL;
 	if (!passes && job->write_errors >= MAX_WRITE_ERRORS && job->state < JOB_ENDING)
 	{
 		job_fail(job, "internal_error", true, true, -1,

@@ -64,6 +64,14 @@ enqueue('other', 'tag=other');
 completes('other', '2|0', 'an error that comes again and again');
 is(scalar($faulty->log('seconds=3,tag=other')), 2, 'the server is asked once in each attempt');
 
+# Where it is the history of the requests that cannot be written, that is left out.
+query("ALTER TABLE transcribe_attempts ADD CONSTRAINT no_history CHECK (server <> 'history')");
+enqueue('history', 'tag=history');
+completes('history', '1|0', 'requests cannot be noted');
+is(scalar($faulty->log('seconds=3,tag=history')), 1, 'the server is asked once');
+is(query("SELECT count(*) FROM transcribe_attempts WHERE server = 'history'"), 0, 'and that is not in the history');
+query('ALTER TABLE transcribe_attempts DROP CONSTRAINT no_history');
+
 # A lock on the jobs.
 enqueue('locked', 'gate=locked');
 $faulty->wait_for_calls(1, 'seconds=3,gate=locked');
