@@ -26,6 +26,7 @@
 #include "catalog/pg_extension.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/sinval.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -117,20 +118,26 @@ extension_find(Oid *schema, char **version)
 }
 
 /*
- * The same, and keep the extension from being
- * dropped until the end of the transaction; false if it is not installed.
+ * The same, and keep the extension from being dropped until the end of the
+ * transaction; false if it is not installed.
  */
 bool
 extension_hold(Oid *schema, char **version)
 {
 	Oid			extension;
 	Oid			again;
+	uint64		messages = SharedInvalidMessageCounter;
 
 	if (!find_extension(&extension, schema, version))
 		return false;
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
 
-	/* It may have been dropped while we waited, and made anew. */
+	/*
+	 * It may have been dropped while we waited, and made anew.  Whoever does
+	 * that changes what others have cached, and says so before he unlocks it.
+	 */
+	if (SharedInvalidMessageCounter == messages)
+		return true;
 	return find_extension(&again, schema, version) && again == extension;
 }
 

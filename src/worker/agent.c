@@ -207,6 +207,8 @@ agent_pump(AgentFrameHandler handler)
 {
 	if (pid == 0)
 		return true;
+	if (!flush_output())
+		return false;
 	for (;;)
 	{
 		char	   *room = wire_room(&input, READ_SIZE);
@@ -217,6 +219,8 @@ agent_pump(AgentFrameHandler handler)
 			wire_received(&input, n);
 			if (!handle_input(handler))
 				return false;
+			if (n < READ_SIZE)
+				break;
 		}
 		else if (n < 0 && errno == EINTR)
 			continue;

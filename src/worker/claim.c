@@ -111,13 +111,13 @@ take_one(List *rooms, ServerRoom *taken)
  * is how they fail, and say why.
  */
 static bool
-find_place(ClaimGroup *group, List **rooms)
+find_place(ClaimGroup *group, List **rooms, EndpointLookup *lookup)
 {
 	ListCell   *lc;
 
 	if (!group->looked_up)
 	{
-		group->candidates = endpoint_candidates(group->servers, group->owner, NULL);
+		group->candidates = endpoint_look_up(lookup, group->servers, group->owner, NULL);
 		group->looked_up = true;
 	}
 	if (group->candidates == NIL)
@@ -195,7 +195,8 @@ next_group(List *groups, List **shares, TimestampTz now)
  * first of those that get none comes due, or its server is tried again.
  */
 TimestampTz
-claim_plan(List *groups, List *jobs, int room, TimestampTz now)
+claim_plan(List *groups, List *jobs, int room, TimestampTz now,
+		   EndpointLookup *lookup)
 {
 	List	   *rooms = NIL;
 	List	   *shares = NIL;
@@ -207,7 +208,7 @@ claim_plan(List *groups, List *jobs, int room, TimestampTz now)
 		share_of(&shares, ((Job *) lfirst(lc))->owner)->jobs++;
 	while (room > 0 && (group = next_group(groups, &shares, now)) != NULL)
 	{
-		if (!find_place(group, &rooms))
+		if (!find_place(group, &rooms, lookup))
 		{
 			group->full = true;
 			continue;

@@ -13,6 +13,8 @@
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
+#include "worker/endpoint.h"
+
 /* Queued jobs that are alike in all that decides when their turn comes. */
 typedef struct ClaimGroup
 {
@@ -31,7 +33,7 @@ typedef struct ClaimGroup
 } ClaimGroup;
 
 extern TimestampTz claim_plan(List *groups, List *jobs, int room,
-							  TimestampTz now);
+							  TimestampTz now, EndpointLookup *lookup);
 extern int	claim_places(List *groups);
 
 #endif							/* TRANSCRIBE_CLAIM_H */

@@ -155,8 +155,8 @@ resolve_key(Job *job)
  * that is NULL.  What is wrong with the others is told when none is left.
  * Those that are held count only if all are, which has the jobs wait.
  */
-List *
-endpoint_candidates(const char *servers, const char *owner, const char *model)
+static List *
+find_candidates(const char *servers, const char *owner, const char *model)
 {
 	Oid			roleid = get_role_oid(owner, true);
 	List	   *candidates = NIL;
@@ -259,19 +259,18 @@ same_text(const char *one, const char *other)
 	return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
 }
 
-/* The servers that the job may go to. */
-static List *
-look_up(Job *job, EndpointLookup *lookup)
+/* The same, which may have been looked up a moment ago. */
+List *
+endpoint_look_up(EndpointLookup *lookup, const char *servers, const char *owner,
+				 const char *model)
 {
-	if (lookup->servers == NULL || strcmp(lookup->servers, job->servers) != 0 ||
-		strcmp(lookup->owner, job->owner) != 0 ||
-		!same_text(lookup->model, job->options.model))
+	if (lookup->servers == NULL || strcmp(lookup->servers, servers) != 0 ||
+		strcmp(lookup->owner, owner) != 0 || !same_text(lookup->model, model))
 	{
-		lookup->servers = job->servers;
-		lookup->owner = job->owner;
-		lookup->model = job->options.model;
-		lookup->candidates = endpoint_candidates(job->servers, job->owner,
-												 job->options.model);
+		lookup->servers = servers;
+		lookup->owner = owner;
+		lookup->model = model;
+		lookup->candidates = find_candidates(servers, owner, model);
 	}
 	return lookup->candidates;
 }
@@ -280,7 +279,8 @@ look_up(Job *job, EndpointLookup *lookup)
 static bool
 resolve_server(Job *job, EndpointLookup *lookup)
 {
-	List	   *candidates = look_up(job, lookup);
+	List	   *candidates = endpoint_look_up(lookup, job->servers, job->owner,
+											  job->options.model);
 	MemoryContext oldcontext = MemoryContextSwitchTo(job->context);
 	EndpointCandidate *chosen;
 

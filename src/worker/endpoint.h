@@ -19,8 +19,8 @@ typedef struct EndpointCandidate
 } EndpointCandidate;
 
 /*
- * What was looked up for the last of some jobs, in the memory context of then;
- * most of them are alike.
+ * What was looked up last in a transaction, in the memory context of then: most
+ * jobs are like the one before.
  */
 typedef struct EndpointLookup
 {
@@ -30,8 +30,8 @@ typedef struct EndpointLookup
 	List	   *candidates;		/* of EndpointCandidate */
 } EndpointLookup;
 
-extern List *endpoint_candidates(const char *servers, const char *owner,
-								 const char *model);
+extern List *endpoint_look_up(EndpointLookup *lookup, const char *servers,
+							  const char *owner, const char *model);
 extern void endpoint_resolve(Job *job, EndpointLookup *lookup);
 extern const char *endpoint_read_key(Job *job);
 

@@ -498,7 +498,7 @@ claim_jobs(void)
 	queue_has_more = room_again = false;
 	foreach(lc, groups)
 		queue_has_more |= ((ClaimGroup *) lfirst(lc))->due <= now;
-	next_due = claim_plan(groups, jobs, room, now);
+	next_due = claim_plan(groups, jobs, room, now, &lookup);
 	claimed = queue_claim(incarnation, groups);
 	fewer = list_length(claimed) < claim_places(groups);
 	foreach(lc, claimed)
@@ -965,6 +965,8 @@ dispatch(void)
 	ListCell   *lc;
 
 	pump_agent();
+	if (jobs == NIL)
+		return;
 	foreach(lc, jobs)
 	{
 		if (parked != NULL && ((Job *) lfirst(lc))->state == JOB_WAITING)
