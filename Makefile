@@ -44,6 +44,7 @@ OBJS = \
 	src/session/enqueue.o \
 	src/session/identity.o \
 	src/session/insert.o \
+	src/session/keys.o \
 	src/session/letters.o \
 	src/session/on_complete.o \
 	src/session/options.o \

@@ -74,6 +74,18 @@ REVOKE ALL ON FUNCTION transcribe_wake() FROM PUBLIC;
 COMMENT ON FUNCTION transcribe_wake() IS
 'have the worker look at this database''s queue once the transaction has committed';
 
+CREATE FUNCTION transcribe_queue(server text, priority integer, owner name) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_queue(text, integer, name) IS
+'transcribe_jobs.queue: another text for each server (or list of servers), priority and owner';
+
+CREATE FUNCTION transcribe_active(owner name, session_id text, path text) RETURNS text
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION transcribe_active(name, text, text) IS
+'another text for each owner, session and path, of which one job may be active';
+
 CREATE FUNCTION transcribe_refuse_truncate() RETURNS trigger
 LANGUAGE C
 AS 'MODULE_PATHNAME';
@@ -93,7 +105,8 @@ COMMENT ON FUNCTION transcribe_refuse_write() IS
 --
 -- Nobody writes them but the functions below.  The owner of a row is a
 -- role's name, not its OID: a dump restores where the role is missing, and
--- a reused OID shows nothing to a stranger.
+-- a reused OID shows nothing to a stranger.  Tables that are written with each job
+-- have no CHECK constraints: each statement would read them from text.
 -- ---------------------------------------------------------------------
 
 CREATE TABLE transcribe_jobs (
@@ -102,14 +115,12 @@ CREATE TABLE transcribe_jobs (
     path          text NOT NULL,
     server        text NOT NULL,
     owner         name NOT NULL,
-    status        text NOT NULL DEFAULT 'queued'
-                  CHECK (status IN ('queued', 'preprocessing', 'transcribing',
-                                    'completed', 'failed', 'cancelled')),
-    progress      integer NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 100),
+    status        text NOT NULL DEFAULT 'queued',
+    progress      integer NOT NULL DEFAULT 0,
     priority      integer NOT NULL DEFAULT 0,
     run_at        timestamptz NOT NULL DEFAULT pg_catalog.now(),
     attempts      integer NOT NULL DEFAULT 0,
-    max_attempts  integer NOT NULL DEFAULT 5 CHECK (max_attempts > 0),
+    max_attempts  integer NOT NULL DEFAULT 5,
     crashes       integer NOT NULL DEFAULT 0,
     options       jsonb NOT NULL DEFAULT '{}',
     language      text,
@@ -132,16 +143,11 @@ CREATE TABLE transcribe_jobs (
     replaced_by   bigint,
     home          bigint NOT NULL DEFAULT transcribe_home(),
     queue         text COLLATE pg_catalog."C" NOT NULL
-                  GENERATED ALWAYS AS (pg_catalog.octet_length(server)::text || ' ' ||
-                                       server || ' ' || priority::text || ' ' ||
-                                       owner::text) STORED,
+                  GENERATED ALWAYS AS (transcribe_queue(server, priority, owner)) STORED,
     -- One active job per owner, session and path.  A hash, because a path
-    -- may be longer than a B-tree entry; with lengths, because any of them may
-    -- hold any character.
+    -- may be longer than a B-tree entry.
     CONSTRAINT transcribe_jobs_one_active
-        EXCLUDE USING hash ((pg_catalog.octet_length(owner::text)::text || ' ' ||
-                             pg_catalog.octet_length(session_id)::text || ' ' ||
-                             owner::text || session_id || path) WITH =)
+        EXCLUDE USING hash (transcribe_active(owner, session_id, path) WITH =)
         WHERE (status IN ('queued', 'preprocessing', 'transcribing'))
 ) WITH (fillfactor = 70,
         autovacuum_vacuum_scale_factor = 0,
@@ -200,7 +206,7 @@ COMMENT ON COLUMN transcribe_jobs.queue IS 'another text for each server (or lis
 
 CREATE TABLE transcribe_chunks (
     job_id        bigint NOT NULL,
-    chunk_no      integer NOT NULL CHECK (chunk_no >= 0),
+    chunk_no      integer NOT NULL,
     owner         text NOT NULL,
     plan          text NOT NULL,
     start_s       double precision NOT NULL,
@@ -1727,7 +1733,7 @@ COMMENT ON FUNCTION transcribe_waiting(text[], timestamptz[], bigint[]) IS
 'what is queued, in groups of one server (or list of servers), owner and priority, with the first job of each; of groups that are known, in this order, nothing is read that stands before the given places, and those that are empty now are returned as well';
 
 CREATE FUNCTION transcribe_claim(
-    incarnation bigint, servers text, role name, priority integer, room integer,
+    incarnation bigint, queue text, room integer,
     since timestamptz DEFAULT '-infinity', since_id bigint DEFAULT 0,
     OUT id bigint, OUT path text, OUT server text, OUT owner name, OUT run_at timestamptz,
     OUT attempts integer, OUT max_attempts integer, OUT progress integer,
@@ -1745,10 +1751,7 @@ BEGIN ATOMIC
     WHERE j.ctid = ANY (ARRAY(
         SELECT q.ctid FROM transcribe_jobs q
         WHERE q.status = 'queued' AND q.home = (SELECT h.home FROM transcribe_here h)
-          AND q.queue = pg_catalog.octet_length(transcribe_claim.servers)::text || ' ' ||
-                        transcribe_claim.servers || ' ' ||
-                        transcribe_claim.priority::text || ' ' ||
-                        transcribe_claim.role::text
+          AND q.queue = transcribe_claim.queue
           AND q.run_at <= pg_catalog.now()
           AND (q.run_at, q.id) >= (transcribe_claim.since, transcribe_claim.since_id)
         ORDER BY q.run_at, q.id
@@ -1757,8 +1760,8 @@ BEGIN ATOMIC
     RETURNING j.id, j.path, j.server, j.owner, j.run_at, j.attempts, j.max_attempts,
               j.progress, j.options, j.served_by, j.error_code;
 END;
-REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION transcribe_claim(bigint, text, name, integer, integer, timestamptz, bigint) IS
+REVOKE ALL ON FUNCTION transcribe_claim(bigint, text, integer, timestamptz, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION transcribe_claim(bigint, text, integer, timestamptz, bigint) IS
 'take up to so many due jobs of a group, the first by run_at, then id, for the worker of this incarnation; returned in no order';
 
 CREATE FUNCTION transcribe_oldest(

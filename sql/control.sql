@@ -11,7 +11,7 @@ CREATE FUNCTION fail_jobs(server text, code text, asked text DEFAULT NULL) RETUR
 LANGUAGE sql AS $$
     SELECT count(f.status)
     FROM (SELECT DISTINCT owner FROM transcribe_jobs) o,
-         transcribe_claim(7, server, o.owner, 0, 100) c,
+         transcribe_claim(7, transcribe_queue(server, 0, o.owner), 100) c,
          transcribe_fail(7, ARRAY[(c.id, 'because', code, NULL, true, false, asked)::transcribe_failure]) f;
 $$;
 
@@ -106,7 +106,7 @@ DECLARE
     done bigint := 0;
     j record;
 BEGIN
-    FOR j IN SELECT c.id, c.owner FROM (SELECT DISTINCT owner FROM transcribe_jobs) o, transcribe_claim(7, server, o.owner, 0, 100) c LOOP
+    FOR j IN SELECT c.id, c.owner FROM (SELECT DISTINCT owner FROM transcribe_jobs) o, transcribe_claim(7, transcribe_queue(server, 0, o.owner), 100) c LOOP
         CONTINUE WHEN (SELECT held FROM transcribe_hold(7, ARRAY[j.id])) IS NOT TRUE;
         PERFORM transcribe_save_chunks(ARRAY[(j.id, 0, j.owner, 'plan', 0, 10, 10, '{0,10}', NULL, NULL, 'whisper', NULL, 'en')::transcribe_new_chunk]),
                 transcribe_save_segments(ARRAY[(j.id, 0, 0, j.owner, 0, 1, 'hello', NULL, NULL, NULL, NULL, NULL, NULL, NULL)::transcribe_new_segment]),

@@ -5,9 +5,9 @@ SELECT transcribe_result('s') IS NULL AS none_yet, transcribe_job_result(:job) I
 
 -- nobody is alive under this number, but the claim does not ask
 SELECT id = :job AS claimed, path = :'path' AS same_path, server, owner = current_user AS own, attempts, max_attempts, options
-FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT status FROM transcribe_jobs WHERE id = :job;
-SELECT count(*) FROM transcribe_claim(8, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(8, transcribe_queue('whisper', 0, current_user), 10);
 SELECT count(*) AS not_mine FROM transcribe_transcribing(8, ARRAY[:job]);
 SELECT count(*) AS mine FROM transcribe_transcribing(7, ARRAY[:job]);
 
@@ -87,7 +87,7 @@ RESET enable_seqscan;
 -- a second run of the same recording replaces the first, once it completes
 SELECT transcribe_enqueue('s', :'path') AS second \gset
 SELECT :second > :job AS new_job;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT count(*) FROM transcribe_segments WHERE session_id = 's';
 SELECT job_id = :second AS completed, replaces FROM pg_temp.complete(7, jsonb_build_array(jsonb_build_object('job_id', :second, 'duration_s', 20)));
 SELECT transcribe_replaced(ARRAY[:second]::bigint[]) = :job AS replaced;
@@ -106,39 +106,39 @@ SELECT transcribe_result('4b1f2e0a-7c1d-4e57-9f39-b1f0a7c5d001'::uuid) IS NOT NU
 -- a failed attempt waits, the last one fails, an interruption costs nothing
 SELECT transcribe_enqueue('f', :'path') AS job \gset
 UPDATE transcribe_jobs SET max_attempts = 2 WHERE id = :job;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT transcribe_give_back(7, ARRAY[:job]::bigint[]);
 SELECT status, attempts, claimed_by FROM transcribe_jobs WHERE id = :job;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT status FROM transcribe_fail(7, ARRAY[(:job, 'server answered with status 500', 'server_error', '1 hour',
     true, false, NULL)::transcribe_failure]);
 SELECT status, attempts, run_at > now() + '59 min' AS later, error, error_code FROM transcribe_jobs WHERE id = :job;
 SELECT w.server, w.owner = current_user AS own, w.priority, w.run_at = j.run_at AS due
 FROM transcribe_waiting() w, transcribe_jobs j WHERE j.id = :job;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 UPDATE transcribe_jobs SET run_at = now() WHERE id = :job;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT status FROM transcribe_fail(7, ARRAY[(:job, 'server answered with status 500', 'server_error', '1 hour',
     true, false, NULL)::transcribe_failure]);
 SELECT status, attempts, finished_at IS NOT NULL AS finished FROM transcribe_jobs WHERE id = :job;
 -- a 429 is not charged
 SELECT transcribe_retry(:job);
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT status FROM transcribe_fail(7, ARRAY[(:job, 'server answered with status 429', 'rate_limited', '0 s',
     false, false, NULL)::transcribe_failure]);
 SELECT status, attempts FROM transcribe_jobs WHERE id = :job;
 
 -- orphans: the third crash ends the job
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT status, crashes FROM transcribe_rescue();
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT status, crashes FROM transcribe_rescue();
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT status, crashes, error_code FROM transcribe_rescue();
 
 -- what is saved is gone on with, or forgotten
 SELECT transcribe_enqueue('p', :'path') AS job \gset
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT count(*) FROM pg_temp.save_chunks(7, jsonb_build_array(jsonb_build_object('job_id', :job, 'chunk_no', 0, 'plan', 'plan A',
     'start_s', 0, 'end_s', 10, 'spans', '{0,10}', 'language', 'en', 'loudness_lufs', -21, 'progress', 50)),
     pg_temp.of(:job, 0, '[{"n": 0, "start_s": 0, "end_s": 1, "text": "x"}]'));
@@ -172,7 +172,7 @@ SELECT attempt, chunk_no, owner = current_user AS own, server, model, elapsed_s,
 DO $$ BEGIN
     PERFORM transcribe_enqueue('b' || n, current_setting('data_directory') || '/PG_VERSION') FROM generate_series(1, 4) n;
 END $$;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
 SELECT id AS b1, id + 1 AS b2, id + 2 AS b3, id + 3 AS b4 FROM transcribe_jobs WHERE session_id = 'b1' \gset
 SELECT transcribe_cancel(:b2);
 SELECT session_id FROM transcribe_transcribing(7, ARRAY[:b1, :b2, :b3, :b4]) held JOIN transcribe_jobs j ON j.id = held ORDER BY 1;
@@ -204,9 +204,9 @@ SELECT transcribe_enqueue('o1', :'path', priority => 1), transcribe_enqueue('o2'
        transcribe_enqueue('o3', :'path', priority => 2, run_at => now() - interval '1 day'),
        transcribe_enqueue('o4', :'path', priority => 2, run_at => now() + interval '1 day') \gset ignore_
 SELECT server, priority, run_at < now() - interval '23 hours' AS long_due FROM transcribe_waiting();
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 1) c JOIN transcribe_jobs j USING (id);
-SELECT count(*) FROM transcribe_claim(7, 'whisper', 'nobody', 2, 10);
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 2, 10) c JOIN transcribe_jobs j USING (id) ORDER BY c.run_at, id;
+SELECT session_id FROM transcribe_claim(7, transcribe_queue('whisper', 2, current_user), 1) c JOIN transcribe_jobs j USING (id);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 2, 'nobody'), 10);
+SELECT session_id FROM transcribe_claim(7, transcribe_queue('whisper', 2, current_user), 10) c JOIN transcribe_jobs j USING (id) ORDER BY c.run_at, id;
 SELECT server, priority, run_at > now() AS not_yet FROM transcribe_waiting();
 -- groups that are known: looked for from their places on, whether anything is left there or not
 SELECT starts_with(w.queue, '4 gone ') AS gone, w.priority, j.session_id
@@ -218,10 +218,10 @@ SELECT w.priority, j.session_id FROM transcribe_waiting(ARRAY['7 whisper 1 ' || 
 -- jobs of another home stand still until they are adopted
 UPDATE transcribe_jobs SET home = 1 WHERE session_id IN ('o1', 'o2');
 SELECT priority FROM transcribe_waiting();
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 1, 10);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 1, current_user), 10);
 SELECT transcribe_adopt();
 SELECT priority FROM transcribe_waiting();
-SELECT session_id FROM transcribe_claim(7, 'whisper', current_user, 1, 10) c JOIN transcribe_jobs j USING (id) ORDER BY c.run_at, id;
+SELECT session_id FROM transcribe_claim(7, transcribe_queue('whisper', 1, current_user), 10) c JOIN transcribe_jobs j USING (id) ORDER BY c.run_at, id;
 
 -- a claim reads of a long queue no more than it takes
 CREATE FUNCTION pg_temp.buffers(query text) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -233,18 +233,18 @@ END $$;
 INSERT INTO transcribe_jobs (session_id, path, server, owner, home)
 SELECT 'q' || n, '/recording', 'whisper', current_user, transcribe_home() FROM generate_series(1, 20000) n;
 ANALYZE transcribe_jobs;
-SELECT pg_temp.buffers($$ SELECT * FROM transcribe_claim(7, 'whisper', current_user, 0, 10) $$) < 500 AS few;
+SELECT pg_temp.buffers($$ SELECT * FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10) $$) < 500 AS few;
 
 -- nor does a look at it read what has been claimed before, though that cannot be removed yet; nor the next claim
 BEGIN;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 19900);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 19900);
 SELECT pg_temp.buffers('SELECT * FROM transcribe_waiting()') > 500 AS many;
 SELECT queue, run_at, id FROM transcribe_waiting() WHERE priority = 0 \gset
 SELECT format('(ARRAY[%L], ARRAY[%L]::timestamptz[], ''{%s}'')', :'queue', :'run_at', :'id') AS known \gset
 SELECT w.priority, w.id = :'id' AS there FROM transcribe_waiting:known w;
 SELECT pg_temp.buffers($$ SELECT * FROM transcribe_waiting$$ || :'known') < 50 AS few;
-SELECT pg_temp.buffers(format('SELECT * FROM transcribe_claim(7, ''whisper'', current_user, 0, 10, %L, %s)', :'run_at', :'id')) < 500 AS few;
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 200);
+SELECT pg_temp.buffers(format('SELECT * FROM transcribe_claim(7, %L, 10, %L, %s)', :'queue', :'run_at', :'id')) < 500 AS few;
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 200);
 SELECT pg_temp.buffers('SELECT * FROM transcribe_waiting' || :'known') < 100 AS few;
 -- nor do the ends of jobs read what else is running, or has been
 SELECT pg_temp.buffers(format('SELECT * FROM transcribe_%s', call)) < 100 AS few

@@ -74,7 +74,7 @@ DROP SCHEMA regress_evil CASCADE;
 
 -- the worker's functions are not for others
 SET ROLE regress_alice;
-SELECT transcribe_claim(1, 'whisper', 'regress_alice', 0, 1);
+SELECT transcribe_claim(1, transcribe_queue('whisper', 0, 'regress_alice'), 1);
 SELECT transcribe_complete(1, '{}');
 SELECT transcribe_adopt();
 SELECT transcribe_incarnations();

@@ -11,7 +11,7 @@ CREATE FUNCTION pg_temp.transcript(session text, language text, VARIADIC texts t
 DECLARE
     job bigint := transcribe_enqueue(session, current_setting('data_directory') || '/PG_VERSION');
 BEGIN
-    PERFORM transcribe_claim(7, 'whisper', current_user, 0, 10);
+    PERFORM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 10);
     PERFORM transcribe_hold(7, ARRAY[job]);
     PERFORM transcribe_save_chunks(ARRAY[(job, 0, current_user, 'plan', 0, 10, 10, '{0,10}', NULL, NULL, 'whisper', 'm', language)::transcribe_new_chunk]);
     PERFORM transcribe_save_segments(array_agg((job, 0, n, current_user, n, n + 1, t, 'S' || n, NULL, NULL, NULL, NULL, NULL,

@@ -4,7 +4,7 @@ CREATE ROLE regress_waiter;
 
 -- what has ended is not waited for, however it ended
 SELECT transcribe_enqueue('failed', :'path') AS failed \gset
-SELECT count(*) FROM transcribe_claim(7, 'whisper', current_user, 0, 100);
+SELECT count(*) FROM transcribe_claim(7, transcribe_queue('whisper', 0, current_user), 100);
 SELECT count(*) FROM transcribe_fail(7, ARRAY[(:failed, 'because', 'refused', NULL, true, false, NULL)::transcribe_failure]);
 SELECT transcribe_enqueue('cancelled', :'path') AS cancelled \gset
 SELECT transcribe_cancel(:cancelled);

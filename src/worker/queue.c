@@ -455,22 +455,17 @@ claim_group(int64 incarnation, ClaimGroup *group, List *jobs)
 {
 	static Statement statement = {
 		.function = "transcribe_claim",
-		.nargs = 7, .argtypes = {INT8OID, TEXTOID, NAMEOID, INT4OID, INT4OID,
-			TIMESTAMPTZOID, INT8OID}
+		.nargs = 5, .argtypes = {INT8OID, TEXTOID, INT4OID, TIMESTAMPTZOID, INT8OID}
 	};
-	NameData	owner;
-	Datum		values[7];
+	Datum		values[5];
 	MemoryContext oldcontext;
 	List	   *claimed = NIL;
 
-	namestrcpy(&owner, group->owner);
 	values[0] = Int64GetDatum(incarnation);
-	values[1] = CStringGetTextDatum(group->servers);
-	values[2] = NameGetDatum(&owner);
-	values[3] = Int32GetDatum(group->priority);
-	values[4] = Int32GetDatum(group->room);
-	values[5] = TimestampTzGetDatum(group->due);
-	values[6] = Int64GetDatum(group->first);
+	values[1] = CStringGetTextDatum(group->queue);
+	values[2] = Int32GetDatum(group->room);
+	values[3] = TimestampTzGetDatum(group->due);
+	values[4] = Int64GetDatum(group->first);
 	execute(&statement, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

@@ -180,12 +180,13 @@ my @scripts = (
 	[ 'a member of the extension', 'ALTER EXTENSION transcribe ADD FUNCTION evil.trig()', refused => qr/must be owner of extension/ ],
 	[ 'a function of the extension let go', 'ALTER EXTENSION transcribe DROP FUNCTION transcribe_home(); ALTER FUNCTION transcribe_home() RENAME TO x', refused => qr/must be owner/ ],
 	[ 'overloads of what the worker calls', join('', map { "CREATE FUNCTION public.$_ RETURNS SETOF bigint LANGUAGE plpgsql AS \$\$ BEGIN PERFORM canary.sing('overload'); END \$\$;" }
-		'transcribe_claim(bigint, text, text, integer, integer)', 'transcribe_claim(bigint, varchar, name, integer, integer)',
+		'transcribe_claim(bigint, text, bigint)', 'transcribe_claim(bigint, varchar, integer)',
 		'transcribe_rescue(bigint)', 'transcribe_rescue(bigint, anyarray)', 'transcribe_lost(bigint, anyarray)',
 		'transcribe_save_attempts(json)', 'transcribe_hold(bigint, anyarray)', 'transcribe_saved(anyarray)',
 		'transcribe_transcribing(bigint, integer[])', 'transcribe_waiting(integer DEFAULT 0)', 'transcribe_oldest(VARIADIC text[])',
 		'transcribe_home(integer DEFAULT 0)', 'transcribe_is_live(numeric)', 'transcribe_wake(integer DEFAULT 0)',
-		'transcribe_claim(bigint, text, name, integer, integer)', 'transcribe_claim(bigint, text, name, integer, integer, integer DEFAULT 0)',
+		'transcribe_claim(bigint, text, integer)', 'transcribe_claim(bigint, text, integer, integer DEFAULT 0)',
+		'transcribe_queue(text, integer, name, integer DEFAULT 0)', 'transcribe_queue(varchar, integer, name)', 'transcribe_active(name, text, text, integer DEFAULT 0)',
 		'transcribe_hold(bigint, bigint[], integer DEFAULT 0)', 'transcribe_piece(bigint, bigint)', 'transcribe_piece(bigint)',
 		'transcribe_forget_recordings(bigint, bigint, bigint)', 'transcribe_forget_recordings(bigint, bigint, integer, integer DEFAULT 0)',
 		'transcribe_purge(timestamptz, timestamptz, integer, integer DEFAULT 0)',
@@ -220,7 +221,7 @@ my @scripts = (
 		SELECT * FROM transcribe_search(\'segment\'::text, max_results => NULL) WHERE evil.f(text); SELECT count(*) FROM transcribe_chunk_segments WHERE evil.f(text); CREATE VIEW evil.v AS SELECT * FROM transcribe_chunk_segments; SELECT * FROM evil.v;
 		COPY transcribe_chunk_segments TO STDOUT; SELECT * FROM pg_stats WHERE tablename LIKE \'transcribe%\'', shows => qr/segment 1|victim|$audio/, fires => "SELECT evil.f('leak'::text)" ],
 	[ 'reading by the worker\'s functions', "SELECT transcribe_saved(ARRAY(SELECT generate_series(1, 2000)::bigint)); SELECT transcribe_rescue(n) FROM generate_series(1, 3) n;
-		SELECT transcribe_claim(1, 'whisper', 'victim', 0, 10); SELECT transcribe_waiting(); SELECT transcribe_job_result(n) FROM generate_series(1, 2000) n;
+		SELECT transcribe_claim(1, transcribe_queue('whisper', 0, 'victim'), 10); SELECT transcribe_waiting(); SELECT transcribe_job_result(n) FROM generate_series(1, 2000) n;
 		SELECT transcribe_adopt(); SELECT transcribe_live_progress(); SELECT * FROM transcribe_problems; SELECT * FROM transcribe_check(false) WHERE item !~ '^directory';
 		SELECT encode(transcribe_piece(n, 0), 'escape') FROM generate_series(1, 2000) n; SELECT encode(data, 'escape') FROM transcribe_recordings", shows => qr/segment 1|victim|$audio|secret/ ],
 	[ 'writing by the worker\'s functions', "SELECT transcribe_give_back(claimed_by, ARRAY[id]) FROM transcribe_jobs; SELECT transcribe_start_over(1, ARRAY(SELECT generate_series(1, 2000)::bigint));
