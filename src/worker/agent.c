@@ -60,7 +60,7 @@ agent_socket(void)
 	return sock;
 }
 
-/* Frames put here go out with the next agent_pump(). */
+/* Frames put here go out with the next agent_pump() or agent_flush(). */
 WireBuffer *
 agent_output(void)
 {
@@ -198,17 +198,22 @@ handle_input(AgentFrameHandler handler)
 	return rc == 0;
 }
 
+/* Send what can be without waiting; false: the agent has gone. */
+bool
+agent_flush(void)
+{
+	return pid == 0 || flush_output();
+}
+
 /*
- * Send and receive what can be without waiting.  False: the agent has gone,
- * or talks nonsense; the caller stops it then.
+ * Receive, and then send, what can be without waiting.  False: the agent has
+ * gone, or talks nonsense; the caller stops it then.
  */
 bool
 agent_pump(AgentFrameHandler handler)
 {
 	if (pid == 0)
 		return true;
-	if (!flush_output())
-		return false;
 	for (;;)
 	{
 		char	   *room = wire_room(&input, READ_SIZE);

@@ -22,6 +22,7 @@ extern int	agent_socket(void);
 extern WireBuffer *agent_output(void);
 extern bool agent_wants_write(void);
 extern bool agent_pump(AgentFrameHandler handler);
+extern bool agent_flush(void);
 extern const char *agent_stop(void);
 extern bool agent_is_stranger(void);
 

@@ -350,6 +350,14 @@ pump_agent(void)
 		lose_agent();
 }
 
+/* Only send: what came now would have to wait until something else happens. */
+static void
+flush_agent(void)
+{
+	if (agent_running() && !agent_flush())
+		lose_agent();
+}
+
 /* Inside the claim's transaction: drop what was cancelled or deleted. */
 static void
 drop_lost_jobs(void)
@@ -974,7 +982,7 @@ dispatch(void)
 	}
 	dispatch_recordings(jobs, me->give_way);
 	dispatch_requests(jobs, me->give_way, &wake_at);
-	pump_agent();
+	flush_agent();
 }
 
 /*
