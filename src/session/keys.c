@@ -14,46 +14,31 @@
 #include "postgres.h"
 
 #include "fmgr.h"
-#include "lib/stringinfo.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(transcribe_queue);
 PG_FUNCTION_INFO_V1(transcribe_active);
 
-static Datum
-key(StringInfo text)
-{
-	return PointerGetDatum(cstring_to_text_with_len(text->data, text->len));
-}
-
 /* SQL: another text for each server (or list of servers), priority and owner. */
 Datum
 transcribe_queue(PG_FUNCTION_ARGS)
 {
-	text	   *server = PG_GETARG_TEXT_PP(0);
-	int			len = VARSIZE_ANY_EXHDR(server);
-	StringInfoData text;
+	char	   *server = text_to_cstring(PG_GETARG_TEXT_PP(0));
 
-	initStringInfo(&text);
-	appendStringInfo(&text, "%d ", len);
-	appendBinaryStringInfo(&text, VARDATA_ANY(server), len);
-	appendStringInfo(&text, " %d %s", PG_GETARG_INT32(1), NameStr(*PG_GETARG_NAME(2)));
-	PG_RETURN_DATUM(key(&text));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%d %s %d %s", (int) strlen(server), server,
+											  PG_GETARG_INT32(1),
+											  NameStr(*PG_GETARG_NAME(2)))));
 }
 
 /* SQL: another text for each owner, session and path. */
 Datum
 transcribe_active(PG_FUNCTION_ARGS)
 {
-	const char *owner = NameStr(*PG_GETARG_NAME(0));
-	text	   *session = PG_GETARG_TEXT_PP(1);
-	text	   *path = PG_GETARG_TEXT_PP(2);
-	StringInfoData text;
+	char	   *owner = NameStr(*PG_GETARG_NAME(0));
+	char	   *session = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *path = text_to_cstring(PG_GETARG_TEXT_PP(2));
 
-	initStringInfo(&text);
-	appendStringInfo(&text, "%d %d %s", (int) strlen(owner),
-					 (int) VARSIZE_ANY_EXHDR(session), owner);
-	appendBinaryStringInfo(&text, VARDATA_ANY(session), VARSIZE_ANY_EXHDR(session));
-	appendBinaryStringInfo(&text, VARDATA_ANY(path), VARSIZE_ANY_EXHDR(path));
-	PG_RETURN_DATUM(key(&text));
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf("%d %d %s%s%s", (int) strlen(owner),
+											  (int) strlen(session), owner, session,
+											  path)));
 }

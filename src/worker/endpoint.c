@@ -192,6 +192,29 @@ find_candidates(const char *servers, const char *owner, const char *model)
 	return candidates;
 }
 
+/* Whether two texts are the same, or both missing. */
+static bool
+same_text(const char *one, const char *other)
+{
+	return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
+}
+
+/* What find_candidates() finds, which may have been looked up a moment ago. */
+List *
+endpoint_look_up(EndpointLookup *lookup, const char *servers, const char *owner,
+				 const char *model)
+{
+	if (lookup->servers == NULL || strcmp(lookup->servers, servers) != 0 ||
+		strcmp(lookup->owner, owner) != 0 || !same_text(lookup->model, model))
+	{
+		lookup->servers = servers;
+		lookup->owner = owner;
+		lookup->model = model;
+		lookup->candidates = find_candidates(servers, owner, model);
+	}
+	return lookup->candidates;
+}
+
 /* None of the job's servers can be used: say why of the first. */
 static void
 fail_without_server(Job *job)
@@ -250,29 +273,6 @@ choose_candidate(Job *job, List *candidates)
 			return candidate;
 	}
 	return list_nth(candidates, first);
-}
-
-/* Whether two texts are the same, or both missing. */
-static bool
-same_text(const char *one, const char *other)
-{
-	return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
-}
-
-/* The same, which may have been looked up a moment ago. */
-List *
-endpoint_look_up(EndpointLookup *lookup, const char *servers, const char *owner,
-				 const char *model)
-{
-	if (lookup->servers == NULL || strcmp(lookup->servers, servers) != 0 ||
-		strcmp(lookup->owner, owner) != 0 || !same_text(lookup->model, model))
-	{
-		lookup->servers = servers;
-		lookup->owner = owner;
-		lookup->model = model;
-		lookup->candidates = find_candidates(servers, owner, model);
-	}
-	return lookup->candidates;
 }
 
 /* Find the server; false if the job failed by it. */
