@@ -97,7 +97,7 @@ ok($node->poll_query_until('db3', "SELECT status = 'completed' FROM transcribe_j
 create_database("broken$_", $url) foreach 1 .. 2;
 query("ALTER FUNCTION transcribe_claim RENAME TO transcribe_claim_away;
 	SELECT transcribe_enqueue('s', '$wav')", "broken$_") foreach 1 .. 2;
-ok($node->wait_for_log(qr/ERROR:  function public.transcribe_claim\(bigint, text, name, integer, integer, timestamp with time zone, bigint\) does not exist/),
+ok($node->wait_for_log(qr/ERROR:  function public.transcribe_claim\(bigint, text, integer, timestamp with time zone, bigint\) does not exist/),
 	'a worker that cannot claim says why');
 query("SELECT transcribe_enqueue('beside', '$wav')", 'db4');
 ok($node->poll_query_until('db4', "SELECT status = 'completed' FROM transcribe_jobs WHERE session_id = 'beside'"),

@@ -63,7 +63,7 @@ sub create_database
 
 # In each phase: jobs to begin with, and how to see that it is reached.
 my %phases = (
-	media => [ 2, $long, "SELECT count(*) = 2 FROM transcribe_progress WHERE status = 'preprocessing' AND percent > 0" ],
+	media => [ 2, $long, "SELECT sum(recordings) = 2 FROM transcribe_workers WHERE datname = current_database()" ],
 	hanging => [ 3, $wav, "SELECT count(*) = 3 FROM transcribe_progress WHERE status = 'transcribing'" ],
 	saving => [ 3000, $wav, "SELECT max(finished_at) > clock_timestamp() - interval '1 s' FROM transcribe_jobs WHERE status = 'completed'" ]);
 
