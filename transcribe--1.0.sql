@@ -1918,9 +1918,7 @@ BEGIN ATOMIC
     INSERT INTO transcribe_chunks (job_id, chunk_no, owner, plan, start_s, end_s,
                                    audio_s, spans, channel, loudness_lufs, server,
                                    model, language)
-    SELECT g.job_id, g.chunk_no, g.owner, g.plan, g.start_s, g.end_s,
-           g.audio_s, g.spans, g.channel, g.loudness_lufs, g.server,
-           g.model, g.language
+    SELECT g.*
     FROM pg_catalog.unnest(transcribe_save_chunks.chunks) AS g;
 END;
 REVOKE ALL ON FUNCTION transcribe_save_chunks(transcribe_new_chunk[]) FROM PUBLIC;
@@ -1954,10 +1952,7 @@ BEGIN ATOMIC
                                            end_s, text, speaker, channel,
                                            avg_logprob, compression_ratio,
                                            no_speech_prob, words, language)
-    SELECT g.job_id, g.chunk_no, g.n, g.owner, g.start_s,
-           g.end_s, g.text, g.speaker, g.channel,
-           g.avg_logprob, g.compression_ratio,
-           g.no_speech_prob, g.words, g.language
+    SELECT g.*
     FROM pg_catalog.unnest(transcribe_save_segments.segments) AS g;
 END;
 REVOKE ALL ON FUNCTION transcribe_save_segments(transcribe_new_segment[]) FROM PUBLIC;
@@ -2016,10 +2011,7 @@ BEGIN ATOMIC
                                      model, started_at, elapsed_s, audio_s,
                                      sent_bytes, http_status, error_code, error,
                                      request_id, usage)
-    SELECT g.job_id, g.owner, g.attempt, g.chunk_no, g.server,
-           g.model, g.started_at, g.elapsed_s, g.audio_s,
-           g.sent_bytes, g.http_status, g.error_code, g.error,
-           g.request_id, g.usage
+    SELECT g.*
     FROM pg_catalog.unnest(transcribe_save_attempts.attempts) AS g;
 END;
 REVOKE ALL ON FUNCTION transcribe_save_attempts(transcribe_new_attempt[]) FROM PUBLIC;

@@ -37,7 +37,6 @@ rows_begin(Rows *rows, Statement *statement, Oid schema,
 		elog(ERROR, "type %s does not exist", type);
 	Assert(ncolumns <= ROWS_MAX_COLUMNS);
 	statement->argtypes[statement->nargs - 1] = get_array_type(typeid);
-	rows->statement = statement;
 	rows->desc = lookup_rowtype_tupdesc_copy(typeid, -1);
 	for (int i = 0; i < ncolumns; i++)
 	{

@@ -20,7 +20,6 @@
 /* The rows, while they are made. */
 typedef struct Rows
 {
-	Statement  *statement;
 	TupleDesc	desc;
 	int			place[ROWS_MAX_COLUMNS];	/* of the given columns in a row */
 	Datum	   *values;			/* of the row that is being made */

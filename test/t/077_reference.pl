@@ -35,10 +35,9 @@ sub section
 }
 
 # Objects.
-my @objects = lines("SELECT DISTINCT coalesce(p.proname, c.relname, t.relname) FROM pg_depend d
+my @objects = lines("SELECT DISTINCT coalesce(p.proname, c.relname) FROM pg_depend d
 	LEFT JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND p.oid = d.objid
 	LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('r', 'v')
-	LEFT JOIN pg_class t ON false
 	WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
 	AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'transcribe')
 	AND coalesce(p.proname, c.relname) IS NOT NULL");
