@@ -1014,14 +1014,17 @@ job_handle_frame(Job *job, WireFrame *frame)
 				 "transcribe_agent sent a malformed frame of type %d", frame->type);
 }
 
-/* A chunk that may be sent, or NULL. */
+/*
+ * A chunk that may be sent, or NULL.  None while an answer is not saved: so a
+ * crash costs at most one request for each that its server takes of the job.
+ */
 JobChunk *
 job_ready_chunk(Job *job)
 {
 	ListCell   *lc;
 
 	if ((job->state != JOB_PREPROCESSING && job->state != JOB_TRANSCRIBING) ||
-		!job->begun || job->cuts_again)
+		!job->begun || job->cuts_again || job_has_answers(job))
 		return NULL;
 	foreach(lc, job->chunks)
 	{
